@@ -35,12 +35,12 @@ fn checkout_commit() -> Option<String> {
     if Path::new(&top).canonicalize().ok()? != workspace {
         return None;
     }
-    watch(&workspace);
+    rerun_on_commit(&workspace);
     git(&workspace, &["rev-parse", "--verify", "HEAD"])
 }
 
 /// Runs again when the checkout moves to another commit.
-fn watch(workspace: &Path) {
+fn rerun_on_commit(workspace: &Path) {
     let branch = git(workspace, &["symbolic-ref", "--quiet", "HEAD"]);
     let names = ["HEAD", "logs/HEAD", "packed-refs"];
     for name in names.into_iter().chain(branch.as_deref()) {

@@ -92,7 +92,7 @@ impl UnaryCall {
         let attempt = || async {
             let mut request = Request::new(message.clone());
             if let Some(end) = end {
-                request.set_timeout(left(end));
+                request.set_timeout(remaining(end));
             }
             let answer = send(request).await;
             answer
@@ -117,12 +117,12 @@ impl UnaryCall {
 fn next_delay(error: &Error, delay: Duration, end: Option<Instant>) -> Option<Duration> {
     let delay = delay.max(error.retry_after().unwrap_or_default());
     match end {
-        Some(end) if left(end) <= delay => None,
+        Some(end) if remaining(end) <= delay => None,
         _ => Some(delay),
     }
 }
 
-fn left(end: Instant) -> Duration {
+fn remaining(end: Instant) -> Duration {
     end.saturating_duration_since(Instant::now())
 }
 

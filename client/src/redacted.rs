@@ -8,7 +8,7 @@ use crate::v1::{
     UnloadModelRequest, load_model_request, unload_model_request,
 };
 
-/// A text of which is shown whether it is there.
+/// Shows whether a text is there, and not what it says.
 struct Secret<'a>(&'a str);
 
 impl fmt::Debug for Secret<'_> {
@@ -36,7 +36,7 @@ macro_rules! redacted {
     };
 }
 
-/// What is generated for a message goes without it for its choices too.
+/// Implements Debug for the choices of such a message: where prost is to leave it out for the message, it does for these too.
 macro_rules! shown {
     ($choice:ty: $($case:ident),*) => {
         impl fmt::Debug for $choice {

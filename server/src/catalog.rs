@@ -7,13 +7,13 @@
 mod change;
 mod database;
 mod declare;
+mod deferred_writes;
 mod desired;
 mod entry;
 mod error;
 mod history;
 mod list;
 mod names;
-mod notes;
 mod prompts;
 mod readers;
 mod requests;
@@ -25,6 +25,7 @@ mod writer;
 use std::{fmt, io, path::Path, sync::Arc};
 
 pub use change::{EntryChange, LoadRequest, OnConflict, RegisterOutcome, UpdateOutcome};
+pub use deferred_writes::DeferredWrite;
 pub use entry::{
     CatalogEntry, LearnedFacts, LearnedMemory, LearnedPace, LoadAttempt, ModelOrigin, NewEntry,
 };
@@ -35,10 +36,9 @@ pub use error::{
 pub use history::KeptSample;
 pub use list::{ListFilter, ListOrder, ListPage, ListPosition, ListQuery};
 use names::Names;
-pub use notes::Note;
 pub use prompts::LearnedPrompts;
 use readers::Readers;
-pub use requests::{AnswerToRemember, RememberedAnswer, RequestKey};
+pub use requests::{RequestKey, ResponseToStore, StoredResponse};
 use rusqlite::Connection;
 pub use source_kind::SourceKind;
 pub use switches::AliasMove;
@@ -111,7 +111,7 @@ impl Catalog {
         self.0.names.resolve(name)
     }
 
-    /// Registers a model, and remembers the answer to `request` with it.
+    /// Registers a model, and remembers the response to `request` with it.
     ///
     /// # Errors
     ///
@@ -119,7 +119,7 @@ impl Catalog {
     pub async fn create(
         &self,
         new: NewEntry,
-        request: Option<AnswerToRemember>,
+        request: Option<ResponseToStore>,
     ) -> Result<CatalogEntry, RegisterError> {
         let capacity = self.0.capacity;
         let work = move |change: &mut change::Change<'_>| change.create(new, capacity, request);
@@ -134,7 +134,7 @@ impl Catalog {
     pub async fn check_create(&self, new: NewEntry) -> Result<CatalogEntry, RegisterError> {
         let capacity = self.0.capacity;
         let work = move |change: &mut change::Change<'_>| change.create(new, capacity, None);
-        self.0.writer.rehearse(work).await
+        self.0.writer.dry_run(work).await
     }
 
     /// The entry of `name`: an id or an alias.
@@ -158,7 +158,7 @@ impl Catalog {
             .await
     }
 
-    /// Changes the entry of `id`, and remembers the answer to `request` with it. Only another spec makes
+    /// Changes the entry of `id`, and remembers the response to `request` with it. Only another spec makes
     /// another version and another etag.
     ///
     /// # Errors
@@ -168,7 +168,7 @@ impl Catalog {
         &self,
         id: &ModelId,
         change: EntryChange,
-        request: Option<AnswerToRemember>,
+        request: Option<ResponseToStore>,
     ) -> Result<UpdateOutcome, UpdateError> {
         let id = id.clone();
         self.0
@@ -189,10 +189,10 @@ impl Catalog {
     ) -> Result<UpdateOutcome, UpdateError> {
         let id = id.clone();
         let work = move |tx: &mut change::Change<'_>| tx.update(&id, change, None);
-        self.0.writer.rehearse(work).await
+        self.0.writer.dry_run(work).await
     }
 
-    /// Removes the entry of `id`, with its aliases if `force` is set, and remembers the answer to `request`
+    /// Removes the entry of `id`, with its aliases if `force` is set, and remembers the response to `request`
     /// with that. Gives the entry as it was.
     ///
     /// # Errors
@@ -203,7 +203,7 @@ impl Catalog {
         id: &ModelId,
         etag: Option<Etag>,
         force: bool,
-        request: Option<AnswerToRemember>,
+        request: Option<ResponseToStore>,
     ) -> Result<CatalogEntry, DeleteError> {
         let id = id.clone();
         self.0
@@ -225,7 +225,7 @@ impl Catalog {
     ) -> Result<CatalogEntry, DeleteError> {
         let id = id.clone();
         let work = move |change: &mut change::Change<'_>| change.delete(&id, etag, force, None);
-        self.0.writer.rehearse(work).await
+        self.0.writer.dry_run(work).await
     }
 
     /// Makes the entries of the configuration file exactly these: others that came from there are removed,
@@ -262,18 +262,18 @@ impl Catalog {
             .await
     }
 
-    /// The answer that was given to a call, if it was less than a day ago.
+    /// The response that was given to a call, if it was less than a day ago.
     ///
     /// # Errors
     ///
     /// When it cannot be read.
-    pub async fn recall(&self, key: &RequestKey) -> Result<Option<RememberedAnswer>, StorageError> {
+    pub async fn recall(&self, key: &RequestKey) -> Result<Option<StoredResponse>, StorageError> {
         let key = key.clone();
         self.read(move |connection| requests::read(connection, &key))
             .await
     }
 
-    /// Remembers the answer to a call.
+    /// Remembers the response to a call.
     ///
     /// # Errors
     ///
@@ -281,7 +281,7 @@ impl Catalog {
     pub async fn remember(
         &self,
         key: RequestKey,
-        remembered: RememberedAnswer,
+        remembered: StoredResponse,
     ) -> Result<(), StorageError> {
         self.write(move |change| requests::write(change.connection(), &key, &remembered))
             .await

@@ -9,14 +9,14 @@ mod cache;
 mod error;
 mod file_names;
 mod hub_client;
+mod hub_token;
 mod listing;
 mod options;
-mod part;
+mod partial_file;
 mod progress;
 mod repositories;
 mod selection;
 mod space;
-mod token;
 mod transfer;
 
 use std::{
@@ -30,18 +30,18 @@ use std::{
 pub use cache::RepositorySnapshot;
 pub use error::DownloadError;
 use futures::{StreamExt, TryStreamExt, stream};
+pub use hub_token::HubToken;
 pub use options::HubOptions;
 pub use progress::DownloadProgress;
 pub use repositories::Repositories;
-pub use token::Token;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio_util::task::TaskTracker;
 
 use self::{
-    cache::{Evidence, Repository},
+    cache::{Completeness, Repository},
     hub_client::HubClient,
     listing::HubFile,
-    part::RepositoryGuard,
+    partial_file::RepositoryGuard,
     transfer::Transfer,
 };
 use crate::model::HubSource;
@@ -97,19 +97,19 @@ impl Downloads {
             Arc::new(self.lock_of(source.repository.as_str()).lock_owned().await);
         let repository = Repository::new(&self.options.cache_dir, source.repository.as_str());
         if file_names::is_commit(&source.revision)
-            && let Some(snapshot) = repository.find(source, Evidence::Recorded).await?
+            && let Some(snapshot) = repository.find(source, Completeness::Recorded).await?
         {
             return Ok(snapshot);
         }
         if self.options.offline {
-            let found = repository.find(source, Evidence::Any).await?;
+            let found = repository.find(source, Completeness::Any).await?;
             return found.ok_or_else(|| DownloadError::offline(source));
         }
         let client = HubClient::new(&self.options).await?;
         let listing = match client.list(source).await {
             Ok(listing) => listing,
             Err(error) if error.is_transient() => {
-                let found = repository.find(source, Evidence::Any).await?;
+                let found = repository.find(source, Completeness::Any).await?;
                 let snapshot = found.ok_or_else(|| error.clone())?;
                 tracing::warn!(repository = %source.repository, commit = snapshot.commit, %error,
                     "the hub is not available; using what was downloaded before");
@@ -128,7 +128,7 @@ impl Downloads {
             writers: &self.writers,
             progress,
         };
-        self.bring(&transfer, &files).await?;
+        self.download_missing(&transfer, &files).await?;
         repository
             .publish(source, listing.commit, files)
             .await
@@ -142,14 +142,18 @@ impl Downloads {
     }
 
     /// Downloads what is missing of `files`.
-    async fn bring(&self, transfer: &Transfer<'_>, files: &[HubFile]) -> Result<(), DownloadError> {
+    async fn download_missing(
+        &self,
+        transfer: &Transfer<'_>,
+        files: &[HubFile],
+    ) -> Result<(), DownloadError> {
         let directory = &self.options.cache_dir;
-        let held = transfer.repository.held(files).await;
-        let held = held.map_err(|error| DownloadError::storage(directory, &error))?;
+        let present = transfer.repository.present_bytes(files).await;
+        let present = present.map_err(|error| DownloadError::storage(directory, &error))?;
         let total = files
             .iter()
             .fold(0, |sum: u64, file| sum.saturating_add(file.size));
-        let done = held.iter().sum();
+        let done = present.iter().sum();
         transfer.progress.begin(total, done);
         // Two files may have the same contents.
         let mut blobs = HashSet::new();

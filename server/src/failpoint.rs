@@ -7,7 +7,7 @@
 //! that somebody does. A point of one model has that model's id behind its name, as in `driver.m`.
 
 #[cfg(feature = "failpoints")]
-pub(crate) use ordered::{hold, meets, pass};
+pub(crate) use armed::{hold, meets, pass};
 #[cfg(not(feature = "failpoints"))]
 pub(crate) use released::{hold, meets, pass};
 
@@ -31,11 +31,11 @@ mod released {
 }
 
 #[cfg(feature = "failpoints")]
-mod ordered {
+mod armed {
     use std::{convert::Infallible, fs, path::PathBuf, sync::LazyLock, time::Duration};
 
-    /// Where orders are.
-    static ORDERS: LazyLock<Option<PathBuf>> =
+    /// Where faults are ordered, by a file each.
+    static DIRECTORY: LazyLock<Option<PathBuf>> =
         LazyLock::new(|| std::env::var_os("HANGAR_FAILPOINTS").map(PathBuf::from));
 
     /// Between two looks.
@@ -47,18 +47,18 @@ mod ordered {
     ///
     /// When that was ordered.
     pub(crate) fn pass(point: &str, model: Option<&str>) {
-        let Some(order) = order(point, model) else {
+        let Some(armed) = armed(point, model) else {
             return;
         };
-        match fs::read_to_string(&order).as_deref() {
-            // Whoever takes the order away carries it out.
-            Ok("panic") if fs::remove_file(&order).is_ok() => {
+        match fs::read_to_string(&armed).as_deref() {
+            // Whoever removes the file carries it out.
+            Ok("panic") if fs::remove_file(&armed).is_ok() => {
                 panic!("the failpoint {point} was ordered to panic")
             }
             Ok("block") => {
                 // Whoever waits for that sees it. Without the directory nobody does.
-                let _ = fs::write(format!("{}.reached", order.display()), "");
-                while order.exists() {
+                let _ = fs::write(format!("{}.reached", armed.display()), "");
+                while armed.exists() {
                     block();
                 }
             }
@@ -68,23 +68,23 @@ mod ordered {
 
     /// Waits for as long as `hold` is ordered for `point`, and blocks nobody else.
     pub(crate) async fn hold(point: &str, model: Option<&str>) {
-        let Some(order) = order(point, model) else {
+        let Some(armed) = armed(point, model) else {
             return;
         };
-        if fs::read_to_string(&order).is_ok_and(|what| what == "hold") {
-            let _ = fs::write(format!("{}.reached", order.display()), "");
-            while order.exists() {
+        if fs::read_to_string(&armed).is_ok_and(|what| what == "hold") {
+            let _ = fs::write(format!("{}.reached", armed.display()), "");
+            while armed.exists() {
                 tokio::time::sleep(POLL_INTERVAL).await;
             }
         }
     }
 
-    /// Where what is ordered for `point` is.
-    fn order(point: &str, model: Option<&str>) -> Option<PathBuf> {
-        let orders = ORDERS.as_ref()?;
+    /// The file that arms `point`, whether it is there or not.
+    fn armed(point: &str, model: Option<&str>) -> Option<PathBuf> {
+        let directory = DIRECTORY.as_ref()?;
         Some(match model {
-            Some(model) => orders.join(format!("{point}.{model}")),
-            None => orders.join(point),
+            Some(model) => directory.join(format!("{point}.{model}")),
+            None => directory.join(point),
         })
     }
 

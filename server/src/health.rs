@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::{
     config::Readiness,
     lifecycle::Fleet,
-    model::{ModelId, Stage},
+    model::{ModelId, StateKind},
     rpc::health::{HealthSource, LIVENESS, MAX_NAMES, READINESS, STARTUP},
     status::EventLog,
     supervisor::Supervisor,
@@ -88,7 +88,7 @@ impl Health {
         let serves = self.started.load(Ordering::Acquire) && !self.stopping.load(Ordering::Acquire);
         serves
             && match self.readiness {
-                Readiness::Started => self.fleet.is_settled(),
+                Readiness::Started => self.fleet.required_models_done(),
                 Readiness::Required => self.fleet.required_are_ready(),
             }
     }
@@ -103,7 +103,7 @@ impl HealthSource for Health {
             service => {
                 let id = ModelId::parse(service.strip_prefix(MODEL)?).ok()?;
                 let status = self.event_log.status(&self.fleet.resolve(&id))?;
-                Some(status.stage == Stage::Ready)
+                Some(status.state == StateKind::Ready)
             }
         }
     }

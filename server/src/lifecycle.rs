@@ -5,7 +5,7 @@
 //! brings back what was asked for, the `history_sampler` keeps histories. They share a [`context`], which knows none of them. Behind
 //! it each model has one `driver` task, the only one that changes the model's state; everybody else sends it a `command` or
 //! reads what it publishes. An `inspection` looks ahead of a reload, and a `file_watch` sees changes of files. `memory` decides who
-//! fits, `eviction` and `pressure` make room; `devices` chooses GPUs, and `device_release` sees to it that they have their memory
+//! fits, `eviction` and `memory_pressure` make room; `devices` chooses GPUs, and `device_release` sees to it that they have their memory
 //! back.
 
 mod activity;
@@ -17,7 +17,7 @@ mod deletions;
 mod device_release;
 mod devices;
 mod driver;
-mod driver_answer;
+mod driver_reply;
 mod eviction;
 mod fatal_prompt;
 mod file_system;
@@ -31,7 +31,7 @@ mod ledger;
 mod load_slots;
 mod loader;
 mod memory;
-mod pressure;
+mod memory_pressure;
 mod reconciler;
 mod registry;
 mod routing;

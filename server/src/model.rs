@@ -36,7 +36,7 @@ pub use spec::{
     DataType, Etag, Format, GenerationDefaults, HubSource, MemoryHint, ModelKind, Sampling, Source,
     Spec,
 };
-pub use state::{LoadPhase, Stage};
+pub use state::{LoadPhase, StateKind};
 pub use status::{KvBlocks, ModelMemory, ModelMetadata, Status, SuspendCause, Suspension};
 pub use switch::{Switch, SwitchId, SwitchOutcome, SwitchStrategy};
 pub(crate) use text::deserialize_from_text;

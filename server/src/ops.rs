@@ -43,7 +43,7 @@ pub fn router<S: HealthSource>(
 ) -> Router {
     let probe = |service: &'static str| {
         let source = source.clone();
-        get(async move || answer(source.serving(service)))
+        get(async move || response(source.serving(service)))
     };
     let router = Router::new()
         .route("/metrics", get(async move || metrics(&registry)))
@@ -72,7 +72,7 @@ fn path<S: NamedService>(_: &S) -> String {
     format!("/{}/{{*method}}", S::NAME)
 }
 
-fn answer(serving: Option<bool>) -> Response {
+fn response(serving: Option<bool>) -> Response {
     match serving {
         Some(true) => (StatusCode::OK, "ok\n").into_response(),
         Some(false) => (StatusCode::SERVICE_UNAVAILABLE, "not serving\n").into_response(),

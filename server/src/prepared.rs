@@ -140,15 +140,15 @@ impl PreparedCache {
                 break;
             }
             // Set aside under the lock: no worker can take a lease of it in between.
-            let take_out = {
+            let set_aside = {
                 let mut index = self.index();
                 if index.leases.contains_key(&entry.key) {
                     continue;
                 }
                 index.verified.remove(&entry.key);
-                self.directory.take_out(&entry.key)
+                self.directory.set_aside(&entry.key)
             };
-            let removed = take_out.and_then(std::fs::remove_dir_all);
+            let removed = set_aside.and_then(std::fs::remove_dir_all);
             match removed {
                 Ok(()) => {
                     tracing::info!(

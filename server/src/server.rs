@@ -2,8 +2,8 @@
 
 mod control_plane;
 mod leftovers;
-mod parts;
 mod port;
+mod resources;
 mod routes;
 mod start_error;
 

@@ -11,7 +11,7 @@ use tokio::{
 /// size of files is an error of the write that meets it and not the end of the server.
 #[derive(Debug)]
 pub struct Signals {
-    ending: Mutex<(Signal, Signal)>,
+    signals: Mutex<(Signal, Signal)>,
     _file_too_large: Signal,
 }
 
@@ -24,7 +24,7 @@ impl Signals {
     pub fn listen() -> io::Result<Self> {
         let file_too_large = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
         Ok(Self {
-            ending: Mutex::new((
+            signals: Mutex::new((
                 signal(SignalKind::terminate())?,
                 signal(SignalKind::interrupt())?,
             )),
@@ -34,7 +34,7 @@ impl Signals {
 
     /// Waits for one of them.
     pub async fn terminated(&self) {
-        let mut signals = self.ending.lock().await;
+        let mut signals = self.signals.lock().await;
         let (terminate, interrupt) = &mut *signals;
         tokio::select! {
             _ = terminate.recv() => {}

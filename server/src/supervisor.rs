@@ -74,7 +74,7 @@ impl Supervisor {
         let builder = thread::Builder::new().name(name.clone().into_owned());
         builder.spawn(move || {
             let probe = supervisor.liveness_probe(name.clone(), Duration::ZERO);
-            probe.rest();
+            probe.pause();
             let work = || {
                 failpoint::pass(&name, None);
                 work(&probe);

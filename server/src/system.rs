@@ -15,7 +15,7 @@ use std::{
 };
 
 use cgroup::Groups;
-pub use devices::{Device, DeviceMonitor, DeviceReading, DriverUnresponsive, GpuDriver};
+pub use devices::{Device, DeviceMonitor, DeviceReading, GpuDriver, GpuDriverUnresponsive};
 pub use nvml::Nvml;
 pub use proc::process_memory;
 use proc::{CpuTime, MachineMemory};
@@ -95,14 +95,14 @@ impl SystemMonitor {
     ///
     /// # Errors
     ///
-    /// When the driver does not answer in time.
+    /// When the GPU driver does not answer in time.
     pub async fn fresh_devices(
         &self,
         max_wait: Duration,
-    ) -> Result<Arc<DeviceReading>, DriverUnresponsive> {
+    ) -> Result<Arc<DeviceReading>, GpuDriverUnresponsive> {
         match &self.devices {
             Some(monitor) => monitor.fresh(max_wait).await,
-            None => Err(DriverUnresponsive),
+            None => Err(GpuDriverUnresponsive),
         }
     }
 

@@ -18,6 +18,6 @@ pub fn duration(duration: Duration) -> Option<prost_types::Duration> {
 }
 
 /// A number for which zero says that it is not given.
-pub fn given(value: u32) -> Option<u32> {
+pub fn non_zero(value: u32) -> Option<u32> {
     (value != 0).then_some(value)
 }

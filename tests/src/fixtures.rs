@@ -6,7 +6,6 @@
 
 mod broken;
 mod checkpoint;
-mod clock;
 mod embedding;
 mod gemma3;
 mod gguf;
@@ -14,6 +13,7 @@ mod lora;
 mod qwen3_vl;
 mod reference;
 mod shape;
+mod successor;
 mod tensors;
 mod vocabulary;
 mod weights;
@@ -27,12 +27,12 @@ use anyhow::Result;
 pub use broken::{Broken, Effect};
 pub use candle_core::quantized::gguf_file::Value as GgufValue;
 use checkpoint::StoredWeights;
-pub use clock::{Clock, GgufClock};
 pub use embedding::Embedding;
 pub use gguf::Quantization;
 pub use lora::Lora;
 pub use reference::{Reference, ReferenceAnswer};
 pub use shape::{Family, Shape};
+pub use successor::{GgufSuccessor, SuccessorModel};
 pub use vocabulary::{CHAT_TEMPLATE, Vocabulary};
 
 use crate::scripted::Script;

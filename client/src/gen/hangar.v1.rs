@@ -37,7 +37,8 @@ pub struct ModelSpec {
     /// is installed, else the CPU.
     #[prost(string, tag = "10")]
     pub device: ::prost::alloc::string::String,
-    /// Data type of the weights in memory. Unspecified: one that the device computes well, as DataType tells.
+    /// Data type of the weights in memory; for a GGUF file, whose quantized weights stay as they are, of attention and its
+    /// cache. Unspecified: one that the device computes well, as DataType tells.
     #[prost(enumeration = "DataType", tag = "11")]
     pub dtype: i32,
     /// In-situ quantization of the weights while loading, for example "q4k" or "q8_0". At most 32 letters, digits
@@ -943,7 +944,8 @@ impl ModelFormat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum DataType {
-    /// Chosen for the device: on a CPU F32 for weights stored as F32, else F16.
+    /// Chosen for the device: on a CPU F32 for weights stored as F32, and for a GGUF file where the cache of a whole
+    /// context is then no larger than the weights, else F16.
     Unspecified = 0,
     /// 32-bit floating point.
     F32 = 1,

@@ -84,7 +84,7 @@ impl Cursor {
             Some(Event::Changed(_) | Event::Removed(_) | Event::Switched(_))
                 if self.in_snapshot() =>
             {
-                self.lost("a change came before the snapshot was complete")
+                self.gap("a change came before the snapshot was complete")
             }
             Some(Event::Changed(changed)) => self.changed(changed),
             Some(Event::Removed(removed)) => {
@@ -132,7 +132,7 @@ impl Cursor {
 
     fn changed(&mut self, changed: ModelChanged) -> CursorStep {
         let Some(status) = changed.status.clone() else {
-            return self.lost("a change came without a status");
+            return self.gap("a change came without a status");
         };
         let revision = changed.revision;
         match changed.kind() {
@@ -149,14 +149,14 @@ impl Cursor {
         match self.revision {
             Some(last) if revision <= last => return Ok(None),
             Some(last) if revision > last + 1 && !self.filtered => {
-                return self.lost("the revisions have a gap");
+                return self.gap("the revisions have a gap");
             }
             _ => self.revision = Some(revision),
         }
         Ok(Some(event))
     }
 
-    fn lost(&mut self, why: &'static str) -> CursorStep {
+    fn gap(&mut self, why: &'static str) -> CursorStep {
         self.forget();
         Err(Hole(why))
     }

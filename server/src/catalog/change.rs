@@ -6,8 +6,8 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use uuid::Uuid;
 
 use super::{
-    AnswerToRemember, CatalogEntry, DeleteError, LearnedFacts, LoadAttempt, ModelOrigin, NameTaken,
-    NewEntry, RegisterError, UpdateError, names::Renamed, requests, row,
+    CatalogEntry, DeleteError, LearnedFacts, LoadAttempt, ModelOrigin, NameTaken, NewEntry,
+    RegisterError, ResponseToStore, UpdateError, names::Renamed, requests, row,
 };
 use crate::model::{Etag, ModelId, Spec};
 
@@ -109,7 +109,7 @@ impl<'c> Change<'c> {
         &mut self,
         new: NewEntry,
         capacity: usize,
-        request: Option<AnswerToRemember>,
+        request: Option<ResponseToStore>,
     ) -> Result<CatalogEntry, RegisterError> {
         if let Some(by) = self.owner(&new.id)? {
             return Err(NameTaken { name: new.id, by }.into());
@@ -117,7 +117,7 @@ impl<'c> Change<'c> {
         if self.count()? >= capacity {
             return Err(RegisterError::Full(capacity));
         }
-        let mut entry = fresh(new)?;
+        let mut entry = new_entry(new)?;
         let aliases = std::mem::take(&mut entry.aliases);
         row::write(&self.tx, &entry)?;
         self.set_aliases::<RegisterError>(&mut entry, aliases)?;
@@ -183,7 +183,7 @@ impl<'c> Change<'c> {
         &mut self,
         name: &ModelId,
         change: EntryChange,
-        request: Option<AnswerToRemember>,
+        request: Option<ResponseToStore>,
     ) -> Result<UpdateOutcome, UpdateError> {
         let before = self.find(name)?.ok_or(UpdateError::Unknown)?;
         if before.etag != change.etag {
@@ -211,7 +211,7 @@ impl<'c> Change<'c> {
         id: &ModelId,
         etag: Option<Etag>,
         force: bool,
-        request: Option<AnswerToRemember>,
+        request: Option<ResponseToStore>,
     ) -> Result<CatalogEntry, DeleteError> {
         let entry = self.find(id)?.filter(|entry| entry.id == *id);
         let entry = entry.ok_or(DeleteError::Unknown)?;
@@ -322,7 +322,7 @@ impl<'c> Change<'c> {
 }
 
 /// The entry that `new` becomes. Its aliases have still to be given to it.
-pub(super) fn fresh(new: NewEntry) -> rusqlite::Result<CatalogEntry> {
+pub(super) fn new_entry(new: NewEntry) -> rusqlite::Result<CatalogEntry> {
     let uid = Uuid::new_v4();
     let now = row::now();
     Ok(CatalogEntry {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     CatalogEntry, DeclareError, ModelOrigin, NameTaken, NewEntry,
-    change::{Change, fresh, replace_spec},
+    change::{Change, new_entry, replace_spec},
     row,
 };
 
@@ -31,7 +31,7 @@ pub(super) fn declare(
         let of_it = std::mem::take(&mut new.aliases);
         aliases.extend(of_it.into_iter().map(|alias| (alias, new.id.clone())));
         let entry = known.remove(&new.id);
-        take_over(change, new, entry)?;
+        upsert(change, new, entry)?;
     }
     declared_aliases::declare(change, aliases)?;
     if change.count()? > capacity {
@@ -41,7 +41,7 @@ pub(super) fn declare(
 }
 
 /// Makes a declared model's entry, as far as its aliases are not concerned.
-fn take_over(
+fn upsert(
     change: &mut Change<'_>,
     new: NewEntry,
     known: Option<CatalogEntry>,
@@ -56,7 +56,7 @@ fn take_over(
         },
     };
     let mut entry = match known {
-        None => fresh(new)?,
+        None => new_entry(new)?,
         Some(mut entry) => {
             if *entry.spec != new.spec {
                 replace_spec(&mut entry, new.spec)?;

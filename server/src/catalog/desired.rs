@@ -1,7 +1,7 @@
 //! What is asked for, and how far that has come: desired state, attempts to load, and what loads teach.
 
 use super::{
-    Catalog, CatalogEntry, LoadAttempt, LoadRequest, Note, RegisterError, RegisterOutcome,
+    Catalog, CatalogEntry, DeferredWrite, LoadAttempt, LoadRequest, RegisterError, RegisterOutcome,
     StorageError, change::Change, list,
 };
 use crate::model::ModelId;
@@ -47,10 +47,10 @@ impl Catalog {
             .await
     }
 
-    /// Has something written down soon, before any call that comes later. Never waits; a note that cannot be
+    /// Has something written down soon, before any call that comes later. Never waits; what cannot be
     /// written is logged and lost.
-    pub fn note(&self, id: &ModelId, note: Note) {
-        self.0.writer.note(id, note);
+    pub fn defer_write(&self, id: &ModelId, write: DeferredWrite) {
+        self.0.writer.defer(id, write);
     }
 
     /// Entries that are to be loaded, are required or preloaded, or were being loaded: required ones first,
@@ -59,7 +59,7 @@ impl Catalog {
     /// # Errors
     ///
     /// When they cannot be read.
-    pub async fn wanted(&self) -> Result<Vec<CatalogEntry>, StorageError> {
-        self.read(list::wanted).await
+    pub async fn to_reconcile(&self) -> Result<Vec<CatalogEntry>, StorageError> {
+        self.read(list::to_reconcile).await
     }
 }

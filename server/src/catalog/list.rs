@@ -126,7 +126,7 @@ pub(super) fn page(connection: &Connection, query: &ListQuery) -> rusqlite::Resu
 }
 
 /// Entries that are to be loaded or were being loaded: required ones first, then by priority.
-pub(super) fn wanted(connection: &Connection) -> rusqlite::Result<Vec<CatalogEntry>> {
+pub(super) fn to_reconcile(connection: &Connection) -> rusqlite::Result<Vec<CatalogEntry>> {
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {} FROM models WHERE desired = 1 OR required = 1 OR preload = 1 OR attempt IS NOT NULL ORDER BY \
          required DESC, priority DESC, id",

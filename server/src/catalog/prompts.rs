@@ -19,7 +19,8 @@ pub struct LearnedPrompts {
     /// The device that it was on, as [`super::LearnedMemory::device`].
     pub device: String,
     /// Length of the longest prompt that was read, in tokens.
-    pub longest_read: u64,
+    #[serde(rename = "longest_read")]
+    pub longest_prefilled: u64,
     /// Workers that ended with prompts of different lengths, one each: the shortest one.
     pub suspect: Option<FatalPrompt>,
     /// A prompt that is not to be read again.

@@ -107,7 +107,7 @@ fn read(job: Job, connection: &mut Connection, probe: &LivenessProbe) {
             "a read of the catalog panicked"
         );
     }
-    probe.rest();
+    probe.pause();
 }
 
 /// The next job. One idle thread waits for it, the others for that one.

@@ -1,4 +1,4 @@
-//! Answers to calls that are safe to repeat, kept for a day.
+//! Responses to calls that are safe to repeat, kept for a day.
 
 use std::{
     fmt,
@@ -20,37 +20,37 @@ pub struct RequestKey {
     pub id: String,
 }
 
-/// An answer that was given.
+/// A response that was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RememberedAnswer {
+pub struct StoredResponse {
     /// Digest of the request.
     pub digest: [u8; 32],
-    /// The answer, encoded.
-    pub answer: Vec<u8>,
+    /// The response, encoded.
+    pub response: Vec<u8>,
 }
 
-/// An answer to be remembered with the change that it is about.
-pub struct AnswerToRemember {
+/// A response to be remembered with the change that it is about.
+pub struct ResponseToStore {
     /// The call.
     pub key: RequestKey,
     /// Digest of the request.
     pub digest: [u8; 32],
-    /// Makes the answer, encoded, from the entry: as it is after the change, or was before it was removed.
-    pub answer: Box<MakeAnswer>,
+    /// Makes the response, encoded, from the entry: as it is after the change, or was before it was removed.
+    pub response: Box<MakeResponse>,
 }
 
-/// Makes an answer, encoded, from an entry.
-pub type MakeAnswer = dyn FnOnce(&CatalogEntry) -> Vec<u8> + Send;
+/// Makes a response, encoded, from an entry.
+pub type MakeResponse = dyn FnOnce(&CatalogEntry) -> Vec<u8> + Send;
 
-/// How long an answer is remembered.
+/// How long a response is remembered.
 pub const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// How many are.
 pub const REMEMBERED: i64 = 10_000;
 
-impl fmt::Debug for AnswerToRemember {
+impl fmt::Debug for ResponseToStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AnswerToRemember")
+        f.debug_struct("ResponseToStore")
             .field("key", &self.key)
             .finish_non_exhaustive()
     }
@@ -59,24 +59,24 @@ impl fmt::Debug for AnswerToRemember {
 /// Remembers what `request` makes of `entry`.
 pub(super) fn remember(
     connection: &Connection,
-    request: Option<AnswerToRemember>,
+    request: Option<ResponseToStore>,
     entry: &CatalogEntry,
 ) -> rusqlite::Result<()> {
     let Some(request) = request else {
         return Ok(());
     };
-    let remembered = RememberedAnswer {
+    let remembered = StoredResponse {
         digest: request.digest,
-        answer: (request.answer)(entry),
+        response: (request.response)(entry),
     };
     write(connection, &request.key, &remembered)
 }
 
-/// Remembers an answer, and forgets what is too old and the oldest of what is too much.
+/// Remembers a response, and forgets what is too old and the oldest of what is too much.
 pub(super) fn write(
     connection: &Connection,
     key: &RequestKey,
-    remembered: &RememberedAnswer,
+    remembered: &StoredResponse,
 ) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
@@ -89,7 +89,7 @@ pub(super) fn write(
             key.principal,
             key.id,
             remembered.digest,
-            remembered.answer,
+            remembered.response,
             row::micros(SystemTime::now()),
         ])?;
     forget(connection)
@@ -117,7 +117,7 @@ pub(super) fn forget(connection: &Connection) -> rusqlite::Result<()> {
 pub(super) fn read(
     connection: &Connection,
     key: &RequestKey,
-) -> rusqlite::Result<Option<RememberedAnswer>> {
+) -> rusqlite::Result<Option<StoredResponse>> {
     connection
         .prepare_cached(
             "SELECT digest, answer FROM requests WHERE method = ?1 AND principal = ?2 AND id = ?3 AND time >= ?4",
@@ -125,9 +125,9 @@ pub(super) fn read(
         .query_row(
             params![key.method, key.principal, key.id, oldest()],
             |row| {
-                Ok(RememberedAnswer {
+                Ok(StoredResponse {
                     digest: row.get(0)?,
-                    answer: row.get(1)?,
+                    response: row.get(1)?,
                 })
             },
         )

@@ -63,10 +63,10 @@ impl Catalog {
     /// # Errors
     ///
     /// When it cannot be read.
-    pub async fn settled_switch(&self, id: &SwitchId) -> Result<Option<Switch>, StorageError> {
+    pub async fn switch_after_writes(&self, id: &SwitchId) -> Result<Option<Switch>, StorageError> {
         let id = id.clone();
         let work = move |change: &mut Change<'_>| Ok(find(change.connection(), &id)?);
-        self.0.writer.rehearse(work).await
+        self.0.writer.dry_run(work).await
     }
 
     /// The last switch of each of the first `limit` aliases, by alias, and all that are under way.

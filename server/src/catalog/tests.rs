@@ -1,11 +1,11 @@
 //! The catalog on real files.
 
 mod declarations;
+mod deferred_writes;
 mod entries;
 mod files;
 mod lists;
 mod names;
-mod notes;
 mod switches;
 
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! The one thread that writes.
 //!
 //! Invariant: what was answered is on disk. Jobs are done one after another, each as one transaction;
-//! notes that wait are written before the next job.
+//! deferred writes are done before the next job.
 
 use std::{
     io,
@@ -12,7 +12,10 @@ use std::{
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Note, change::Change, error::StorageError, names::Names, notes::Notes};
+use super::{
+    DeferredWrite, change::Change, deferred_writes::DeferredWrites, error::StorageError,
+    names::Names,
+};
 use crate::{
     failpoint,
     model::ModelId,
@@ -23,7 +26,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Writer {
     jobs: mpsc::Sender<Message>,
-    notes: Arc<Notes>,
+    deferred: Arc<DeferredWrites>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -31,7 +34,7 @@ type Job = Box<dyn FnOnce(&mut Connection, &Names) + Send>;
 
 enum Message {
     Job(Job),
-    Notes,
+    DeferredWrites,
     Close,
 }
 
@@ -46,14 +49,14 @@ impl Writer {
         supervisor: &Supervisor,
     ) -> io::Result<Self> {
         let (jobs, inbox) = mpsc::channel(QUEUE);
-        let notes = Arc::new(Notes::default());
-        let waiting = notes.clone();
+        let deferred = Arc::new(DeferredWrites::default());
+        let waiting = deferred.clone();
         let thread = supervisor.thread("catalog-write", move |probe| {
             write(connection, inbox, &names, &waiting, probe);
         })?;
         Ok(Self {
             jobs,
-            notes,
+            deferred,
             thread: Mutex::new(Some(thread)),
         })
     }
@@ -79,7 +82,7 @@ impl Writer {
     }
 
     /// Does `work` and then undoes it: says whether it would be done.
-    pub(super) async fn rehearse<T, E>(
+    pub(super) async fn dry_run<T, E>(
         &self,
         work: impl FnOnce(&mut Change<'_>) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E>
@@ -101,13 +104,13 @@ impl Writer {
         outcome.await.map_err(|_| closed())?
     }
 
-    /// Has a note written soon.
-    pub(super) fn note(&self, id: &ModelId, note: Note) {
-        if !self.notes.add(id, note) {
+    /// Has this written soon.
+    pub(super) fn defer(&self, id: &ModelId, write: DeferredWrite) {
+        if !self.deferred.add(id, write) {
             return;
         }
-        match self.jobs.try_send(Message::Notes) {
-            // Where jobs wait, the note is written before the first of them.
+        match self.jobs.try_send(Message::DeferredWrites) {
+            // Where jobs wait, it is written before the first of them.
             Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => {}
             Err(mpsc::error::TrySendError::Closed(_)) => {
                 tracing::warn!(%id, "a note came after the catalog was closed");
@@ -159,22 +162,22 @@ fn write(
     mut connection: Connection,
     mut inbox: mpsc::Receiver<Message>,
     names: &Names,
-    notes: &Notes,
+    deferred: &DeferredWrites,
     probe: &LivenessProbe,
 ) {
     while let Some(message) = inbox.blocking_recv() {
         probe.mark_alive();
         failpoint::pass("catalog-write", None);
-        notes.write(&mut connection);
+        deferred.write(&mut connection);
         match message {
             Message::Job(job) => job(&mut connection, names),
-            Message::Notes => {}
+            Message::DeferredWrites => {}
             // What came before is still done.
             Message::Close => inbox.close(),
         }
-        probe.rest();
+        probe.pause();
     }
-    notes.write(&mut connection);
+    deferred.write(&mut connection);
     // Closing the last connection writes the journal back into the file and removes it.
     if let Err((_, error)) = connection.close() {
         tracing::error!(%error, "the catalog was not closed cleanly; nothing is lost");

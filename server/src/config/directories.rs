@@ -93,7 +93,7 @@ pub(super) fn worker(given: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
     if let Some(path) = given {
         return absolute("worker", &path);
     }
-    let plain = beside("worker", "hangar-worker")?;
+    let plain = sibling_binary("worker", "hangar-worker")?;
     let best = best_worker(&plain, Level::of_this_processor());
     Ok(best.unwrap_or(plain))
 }
@@ -108,7 +108,7 @@ fn best_worker(plain: &Path, level: Level) -> Option<PathBuf> {
 }
 
 /// The binary `name` beside the running one.
-fn beside(key: &'static str, name: &str) -> Result<PathBuf, ConfigError> {
+fn sibling_binary(key: &'static str, name: &str) -> Result<PathBuf, ConfigError> {
     let own = std::env::current_exe().map_err(|error| {
         let flag = key.replace('_', "-");
         ConfigError::invalid(
@@ -123,7 +123,7 @@ fn beside(key: &'static str, name: &str) -> Result<PathBuf, ConfigError> {
 /// to be there.
 pub(super) fn worker_cuda(given: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
     let Some(path) = given else {
-        return beside("worker_cuda", "hangar-worker-cuda");
+        return sibling_binary("worker_cuda", "hangar-worker-cuda");
     };
     let path = absolute("worker_cuda", &path)?;
     check_executable(&path).map_err(|problem| {

@@ -12,7 +12,7 @@ use super::{
     ConfigError,
     values::{self, Seconds},
 };
-use crate::download::{HubOptions, Repositories, Token};
+use crate::download::{HubOptions, HubToken, Repositories};
 
 /// Settings of the model hub from one source. All keys begin with `hub_`.
 #[derive(Clone, Debug, Default, PartialEq, Args, Deserialize)]
@@ -137,14 +137,14 @@ fn endpoint(given: Option<String>) -> Result<String, ConfigError> {
 }
 
 /// The token, whose file is seen to be readable. It goes before the environment.
-fn token(file: Option<PathBuf>) -> Result<Option<Token>, ConfigError> {
+fn token(file: Option<PathBuf>) -> Result<Option<HubToken>, ConfigError> {
     let Some(path) = file else {
         let value = values::not_empty(std::env::var(TOKEN).ok());
-        return Ok(value.map(Token::Value));
+        return Ok(value.map(HubToken::Value));
     };
     let absolute = std::path::absolute(&path);
     match absolute.and_then(|path| std::fs::File::open(&path).map(|_| path)) {
-        Ok(path) => Ok(Some(Token::File(path))),
+        Ok(path) => Ok(Some(HubToken::File(path))),
         Err(error) => Err(ConfigError::invalid(
             "hub_token_file",
             format!("{}: {error}: name a file that can be read", path.display()),

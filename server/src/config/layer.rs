@@ -230,11 +230,11 @@ pub struct Layer {
     /// need more [default: 10s]
     #[arg(
         long,
-        env = "HANGAR_DRIVER_TIMEOUT",
+        env = "HANGAR_GPU_DRIVER_TIMEOUT",
         value_name = "TIME",
         help_heading = "Time limits"
     )]
-    pub driver_timeout: Option<Seconds>,
+    pub gpu_driver_timeout: Option<Seconds>,
     /// Time that a GPU has to have its memory back once a worker has gone; an unload waits for it
     /// [default: 10s]
     #[arg(

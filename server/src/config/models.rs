@@ -28,7 +28,7 @@ pub(super) fn declared(tables: Vec<Value>) -> Result<Vec<DeclaredModel>, ConfigE
     for (n, table) in tables.into_iter().enumerate() {
         let model = declared_model(n, table)?;
         if !ids.insert(model.id.clone()) {
-            return Err(wrong(
+            return Err(invalid(
                 &model.id,
                 "is declared twice; give each model an id of its own",
             ));
@@ -42,26 +42,26 @@ fn declared_model(n: usize, table: Value) -> Result<DeclaredModel, ConfigError> 
     let place = format!("table {}", n + 1);
     let mut table = table
         .into_table()
-        .map_err(|_| wrong(&place, "must be a table: begin it with [[models]]"))?;
+        .map_err(|_| invalid(&place, "must be a table: begin it with [[models]]"))?;
     let id = table
         .remove("id")
-        .ok_or_else(|| wrong(&place, "id: is required"))?
+        .ok_or_else(|| invalid(&place, "id: is required"))?
         .into_string()
-        .map_err(|error| wrong(&place, format!("id: {error}")))?;
-    let id = ModelId::parse(&id).map_err(|error| wrong(&place, format!("id: {id:?} {error}")))?;
+        .map_err(|error| invalid(&place, format!("id: {error}")))?;
+    let id = ModelId::parse(&id).map_err(|error| invalid(&place, format!("id: {id:?} {error}")))?;
     let aliases = match table.remove("aliases") {
         None => Vec::new(),
         Some(aliases) => aliases
             .try_deserialize()
-            .map_err(|error| wrong(&id, format!("aliases: {error}")))?,
+            .map_err(|error| invalid(&id, format!("aliases: {error}")))?,
     };
     let spec = Value::new(None, ValueKind::Table(table))
         .try_deserialize()
-        .map_err(|error| wrong(&id, error))?;
+        .map_err(|error| invalid(&id, error))?;
     Ok(DeclaredModel { id, aliases, spec })
 }
 
-fn wrong(model: impl std::fmt::Display, what: impl std::fmt::Display) -> ConfigError {
+fn invalid(model: impl std::fmt::Display, what: impl std::fmt::Display) -> ConfigError {
     ConfigError::invalid("models", format!("{model}: {what}"))
 }
 

@@ -11,7 +11,7 @@ use super::{
 };
 
 impl Settings {
-    /// Fills in the defaults and checks each value by itlayer.
+    /// Fills in the defaults and checks each value by itself.
     ///
     /// # Errors
     /// [`ConfigError::Invalid`] naming the setting.

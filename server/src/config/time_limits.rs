@@ -16,7 +16,7 @@ pub struct TimeLimits {
     /// Time that a worker has to end when asked to, before it is killed.
     pub kill: Duration,
     /// Longest wait for the driver of the GPUs when a model is placed.
-    pub driver: Duration,
+    pub gpu_driver: Duration,
     /// Time that a GPU has to have its memory back once a worker has gone.
     pub device_release: Duration,
     /// Longest shutdown of the server.
@@ -39,7 +39,7 @@ pub struct TimeLimits {
 }
 
 impl TimeLimits {
-    /// Those of `layer`, with the defaults filled in, each checked by itlayer.
+    /// Those of `layer`, with the defaults filled in, each checked by itself.
     ///
     /// # Errors
     /// [`ConfigError::Invalid`] naming the setting.
@@ -50,7 +50,7 @@ impl TimeLimits {
             drain: layer.drain_timeout.map_or(seconds(30), Duration::from),
             ready: positive("ready_timeout", layer.ready_timeout, seconds(30))?,
             kill: positive("kill_timeout", layer.kill_timeout, seconds(5))?,
-            driver: positive("driver_timeout", layer.driver_timeout, seconds(10))?,
+            gpu_driver: positive("gpu_driver_timeout", layer.gpu_driver_timeout, seconds(10))?,
             device_release: positive(
                 "device_release_timeout",
                 layer.device_release_timeout,

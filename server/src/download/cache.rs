@@ -23,12 +23,12 @@ pub struct RepositorySnapshot {
     pub commit: String,
 }
 
-/// What has to speak for a snapshot's being complete.
+/// When a snapshot counts as complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Evidence {
-    /// This server has seen that.
+pub(super) enum Completeness {
+    /// When this server has recorded that it is.
     Recorded,
-    /// It has all that a load cannot do without: others have filled the cache.
+    /// Also when it has all that a load cannot do without: others may have filled the cache.
     Any,
 }
 
@@ -65,18 +65,18 @@ impl Repository {
     }
 
     /// The bytes of each of `files` that are there. Makes the directory for the others.
-    pub(super) async fn held(&self, files: &[HubFile]) -> io::Result<Vec<u64>> {
+    pub(super) async fn present_bytes(&self, files: &[HubFile]) -> io::Result<Vec<u64>> {
         let (repository, files) = (self.clone(), files.to_vec());
         off_thread(move || {
             fs::create_dir_all(repository.root.join("blobs"))?;
-            let held = |file: &HubFile| {
+            let present = |file: &HubFile| {
                 if repository.has(file) {
                     return file.size;
                 }
                 let part = fs::metadata(repository.part(file)).map_or(0, |part| part.len());
                 if part > file.size { 0 } else { part }
             };
-            Ok(files.iter().map(held).collect())
+            Ok(files.iter().map(present).collect())
         })
         .await
     }
@@ -109,25 +109,29 @@ impl Repository {
         .await
     }
 
-    /// The snapshot that `source` asks for, if it is complete as far as the `evidence` shows.
+    /// The snapshot that `source` asks for, if it is complete in the sense of `completeness`.
     pub(super) async fn find(
         &self,
         source: &HubSource,
-        evidence: Evidence,
+        completeness: Completeness,
     ) -> Result<Option<RepositorySnapshot>, DownloadError> {
         let (repository, source) = (self.clone(), source.clone());
-        let find = move || Ok(repository.find_here(&source, evidence));
+        let find = move || Ok(repository.find_here(&source, completeness));
         off_thread(find)
             .await
             .map_err(|error| DownloadError::storage(&self.root, &error))
     }
 
-    fn find_here(&self, source: &HubSource, evidence: Evidence) -> Option<RepositorySnapshot> {
+    fn find_here(
+        &self,
+        source: &HubSource,
+        completeness: Completeness,
+    ) -> Option<RepositorySnapshot> {
         let commit = self.commit(&source.revision)?;
         let names = if source.files.is_empty() {
-            self.recorded(&commit).or_else(|| match evidence {
-                Evidence::Recorded => None,
-                Evidence::Any => self.loadable(&commit),
+            self.recorded(&commit).or_else(|| match completeness {
+                Completeness::Recorded => None,
+                Completeness::Any => self.loadable(&commit),
             })?
         } else {
             source.files.clone()
@@ -197,29 +201,29 @@ impl Repository {
         if fs::read_link(&path).is_ok_and(|there| there == target) {
             return Ok(());
         }
-        let fresh = beside(&path)?;
-        symlink(target, &fresh)?;
-        fs::rename(fresh, path)
+        let temporary = temp_sibling(&path)?;
+        symlink(target, &temporary)?;
+        fs::rename(temporary, path)
     }
 }
 
 /// Writes `text` to `path` so that there is never a half of it.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let fresh = beside(path)?;
-    fs::write(&fresh, text)?;
-    fs::rename(fresh, path)
+    let temporary = temp_sibling(path)?;
+    fs::write(&temporary, text)?;
+    fs::rename(temporary, path)
 }
 
 /// A name for what is to be moved to `path`, free and in the same directory, which is made.
-fn beside(path: &Path) -> io::Result<PathBuf> {
+fn temp_sibling(path: &Path) -> io::Result<PathBuf> {
     let missing = || io::Error::from(io::ErrorKind::InvalidFilename);
     let directory = path.parent().ok_or_else(missing)?;
     fs::create_dir_all(directory)?;
     let name = path.file_name().ok_or_else(missing)?;
-    let fresh = directory.join(format!(".{}.new", name.to_string_lossy()));
-    match fs::remove_file(&fresh) {
+    let temporary = directory.join(format!(".{}.new", name.to_string_lossy()));
+    match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(fresh),
+        _ => Ok(temporary),
     }
 }
 

@@ -24,9 +24,9 @@ use crate::{model::HubSource, version::VERSION};
 pub(super) struct HubClient {
     endpoint: String,
     /// Follows redirects within the hub only: headers of the hub's own answers are looked at.
-    asking: Client,
+    api_client: Client,
     /// Follows redirects to where the contents are.
-    fetching: Client,
+    content_client: Client,
     token: Option<HeaderValue>,
     stall_timeout: Duration,
 }
@@ -54,12 +54,12 @@ impl HubClient {
                 .redirect(policy)
                 .referer(false)
                 .build()
-                .map_err(|error| DownloadError::Unavailable(words(error)))
+                .map_err(|error| DownloadError::Unavailable(error_text(error)))
         };
         Ok(Self {
             endpoint: options.endpoint.clone(),
-            asking: build(Policy::custom(within_the_hub))?,
-            fetching: build(Policy::limited(REDIRECTS))?,
+            api_client: build(Policy::custom(within_the_hub))?,
+            content_client: build(Policy::limited(REDIRECTS))?,
             token,
             stall_timeout: options.stall_timeout,
         })
@@ -78,7 +78,7 @@ impl HubClient {
             "{}/api/models/{repository}/revision/{revision}?blobs=true",
             self.endpoint
         );
-        let response = self.send(self.asking.get(url), &what).await?;
+        let response = self.send(self.api_client.get(url), &what).await?;
         if !response.status().is_success() {
             return Err(refused(response.status(), response.headers(), &what));
         }
@@ -99,7 +99,7 @@ impl HubClient {
         for name in names {
             let file = match listing.file(name).and_then(Listed::described) {
                 Some(file) => file,
-                None => self.ask_about(source, &listing.commit, name).await?,
+                None => self.head(source, &listing.commit, name).await?,
             };
             files.push(file);
         }
@@ -116,7 +116,7 @@ impl HubClient {
     ) -> Result<Response, DownloadError> {
         let what = file_name(source, name);
         let url = self.file_url(source, commit, name)?;
-        let request = self.fetching.get(url);
+        let request = self.content_client.get(url);
         let request = request.header(RANGE, format!("bytes={from}-"));
         let response = self.send(request, &what).await?;
         let status = response.status();
@@ -127,7 +127,7 @@ impl HubClient {
         }
     }
 
-    async fn ask_about(
+    async fn head(
         &self,
         source: &HubSource,
         commit: &str,
@@ -135,7 +135,7 @@ impl HubClient {
     ) -> Result<HubFile, DownloadError> {
         let what = file_name(source, name);
         let url = self.file_url(source, commit, name)?;
-        let response = self.send(self.asking.head(url), &what).await?;
+        let response = self.send(self.api_client.head(url), &what).await?;
         let (status, headers) = (response.status(), response.headers());
         if !status.is_success() && !status.is_redirection() {
             return Err(refused(status, headers, &what));
@@ -186,7 +186,7 @@ impl HubClient {
             Ok(Err(error)) => Err(DownloadError::Unavailable(format!(
                 "the hub {} cannot be reached: {}; check --hub-endpoint and the network",
                 self.endpoint,
-                words(error)
+                error_text(error)
             ))),
             Err(_) => Err(DownloadError::stalled(what, self.stall_timeout)),
         }
@@ -201,7 +201,7 @@ impl HubClient {
                 Ok(Err(error)) => {
                     return Err(DownloadError::Unavailable(format!(
                         "the hub's list of the files of {what} broke off: {}",
-                        words(error)
+                        error_text(error)
                     )));
                 }
                 Err(_) => return Err(DownloadError::stalled(what, self.stall_timeout)),
@@ -216,7 +216,7 @@ impl HubClient {
 }
 
 /// What went wrong, without the URL: one of contents may hold a signature.
-pub(super) fn words(error: reqwest::Error) -> String {
+pub(super) fn error_text(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut deepest: &dyn Error = &error;
     while let Some(cause) = deepest.source() {

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{Repositories, Token};
+use super::{HubToken, Repositories};
 
 /// How the hub is used.
 #[derive(Clone, Debug, PartialEq)]
@@ -10,7 +10,7 @@ pub struct HubOptions {
     /// The hub's URL, without a slash at its end.
     pub endpoint: String,
     /// What the hub knows this server by.
-    pub token: Option<Token>,
+    pub token: Option<HubToken>,
     /// Whether only what is in the cache is used.
     pub offline: bool,
     /// Directory of the downloaded files.

@@ -34,7 +34,7 @@ impl DownloadProgress {
     }
 
     /// Bytes that turned out to be of no use.
-    pub(super) fn take_back(&self, bytes: u64) {
+    pub(super) fn subtract(&self, bytes: u64) {
         let less = |done: u64| Some(done.saturating_sub(bytes));
         // The closure always gives a value.
         let _ = self

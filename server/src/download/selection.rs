@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use hangar_worker_protocol::shard;
+
 use super::DownloadError;
 
-/// Files beside the weights that loading looks at, where they are.
-const BESIDE: &[&str] = &[
+/// Files besides the weights that a load reads, where they are.
+const AUXILIARY_FILES: &[&str] = &[
     "config.json",
     "generation_config.json",
     "params.json",
@@ -53,8 +55,8 @@ pub(super) fn choose(
             "the repository has no config.json; take one in the format of the transformers library",
         ));
     }
-    let beside = names.iter().filter(|name| is_beside(name));
-    let chosen = beside.copied().chain(weights);
+    let auxiliary = names.iter().filter(|name| is_auxiliary(name));
+    let chosen = auxiliary.copied().chain(weights);
     Ok(chosen.map(ToOwned::to_owned).collect())
 }
 
@@ -63,13 +65,16 @@ pub(super) fn gguf(files: &[String]) -> Option<&String> {
     files.iter().find(|name| name.ends_with(".gguf"))
 }
 
-fn is_beside(name: &str) -> bool {
+fn is_auxiliary(name: &str) -> bool {
     let tokenizer = name.starts_with("tokenizer")
         && [".json", ".model", ".txt"]
             .iter()
             .any(|end| name.ends_with(end));
     let template = name.starts_with("chat_template") && !name.contains('/');
-    BESIDE.contains(&name) || (tokenizer && !name.contains('/')) || template || is_module(name)
+    AUXILIARY_FILES.contains(&name)
+        || (tokenizer && !name.contains('/'))
+        || template
+        || is_module(name)
 }
 
 /// A part of an embedding model, such as `1_Pooling/config.json`.
@@ -148,13 +153,6 @@ fn is_pickled(name: &str) -> bool {
         .iter()
         .any(|end| name.ends_with(end))
         || (name.ends_with(".bin") && name.contains("model"))
-}
-
-/// Number and count of a part, from its name `model-NUMBER-of-COUNT.safetensors`.
-fn shard(name: &str) -> Option<(u32, u32)> {
-    let numbers = name.strip_prefix("model-")?.strip_suffix(".safetensors")?;
-    let (number, count) = numbers.split_once("-of-")?;
-    Some((number.parse().ok()?, count.parse().ok()?))
 }
 
 fn unusable(message: impl Into<String>) -> DownloadError {

@@ -14,7 +14,7 @@ use super::{
     cache::Repository,
     hub_client::{self, HubClient},
     listing::HubFile,
-    part::{PartialFile, PartialFileError, RepositoryGuard, Target},
+    partial_file::{PartialFile, PartialFileError, RepositoryGuard, Target},
 };
 use crate::model::HubSource;
 
@@ -30,13 +30,13 @@ pub(super) struct Transfer<'a> {
 }
 
 /// Why a file stopped coming.
-enum Stop {
+enum TransferError {
     /// The connection broke off: what has come is good.
     Broken(DownloadError),
     /// What comes is not what was announced: what has come is of no use.
     Wrong(DownloadError),
     /// There is no use in going on now.
-    Given(DownloadError),
+    Fatal(DownloadError),
 }
 
 /// Pause before a connection that broke off is taken up again.
@@ -58,13 +58,15 @@ impl Transfer<'_> {
             let before = part.len();
             match self.stream(file, &mut part).await {
                 Ok(()) => break,
-                Err(Stop::Broken(error)) if part.len() > before => {
+                Err(TransferError::Broken(error)) if part.len() > before => {
                     tracing::info!(file = file.name, %error, "taking the download up again");
                     sleep(PAUSE).await;
                 }
-                Err(Stop::Broken(error) | Stop::Given(error)) => return Err(error),
-                Err(Stop::Wrong(error)) => {
-                    self.progress.take_back(part.len());
+                Err(TransferError::Broken(error) | TransferError::Fatal(error)) => {
+                    return Err(error);
+                }
+                Err(TransferError::Wrong(error)) => {
+                    self.progress.subtract(part.len());
                     let discarded = part.discard().await;
                     return Err(match discarded {
                         Ok(()) => error,
@@ -76,36 +78,39 @@ impl Transfer<'_> {
         let finished = part.finish().await;
         finished.map_err(|error| {
             if matches!(error, PartialFileError::Corrupt) {
-                self.progress.take_back(file.size);
+                self.progress.subtract(file.size);
             }
             self.stored(file, error)
         })
     }
 
     /// Reads from where `part` ends to the end of the file.
-    async fn stream(&self, file: &HubFile, part: &mut PartialFile) -> Result<(), Stop> {
+    async fn stream(&self, file: &HubFile, part: &mut PartialFile) -> Result<(), TransferError> {
         let from = part.len();
         let opened = self
             .client
             .open(self.source, self.commit, &file.name, from)
             .await;
-        let mut response = opened.map_err(Stop::Given)?;
+        let mut response = opened.map_err(TransferError::Fatal)?;
         let begin = begin(&response, from, file.size).ok_or_else(|| self.wrong_size(file))?;
         if begin < from {
-            self.progress.take_back(from);
+            self.progress.subtract(from);
             let restarted = part.restart().await;
-            restarted.map_err(|error| Stop::Given(self.stored(file, error)))?;
+            restarted.map_err(|error| TransferError::Fatal(self.stored(file, error)))?;
         }
         let limit = self.client.stall_timeout();
         while part.len() < file.size {
-            let chunk = timeout(limit, response.chunk())
-                .await
-                .map_err(|_| Stop::Given(DownloadError::stalled(&self.place(file, part), limit)))?;
+            let chunk = timeout(limit, response.chunk()).await.map_err(|_| {
+                TransferError::Fatal(DownloadError::stalled(
+                    &self.position_text(file, part),
+                    limit,
+                ))
+            })?;
             let bytes = match chunk {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => return Err(self.broken(file, part, "the connection was closed")),
                 Err(error) => {
-                    return Err(self.broken(file, part, &hub_client::words(error)));
+                    return Err(self.broken(file, part, &hub_client::error_text(error)));
                 }
             };
             let count = bytes.len() as u64;
@@ -113,26 +118,26 @@ impl Transfer<'_> {
                 return Err(self.wrong_size(file));
             }
             let appended = part.append(bytes).await;
-            appended.map_err(|error| Stop::Given(self.stored(file, error)))?;
+            appended.map_err(|error| TransferError::Fatal(self.stored(file, error)))?;
             self.progress.add(count);
         }
         Ok(())
     }
 
-    fn place(&self, file: &HubFile, part: &PartialFile) -> String {
+    fn position_text(&self, file: &HubFile, part: &PartialFile) -> String {
         let name = hub_client::file_name(self.source, &file.name);
         format!("byte {} of {} of {name}", part.len(), file.size)
     }
 
-    fn broken(&self, file: &HubFile, part: &PartialFile, why: &str) -> Stop {
-        let place = self.place(file, part);
-        Stop::Broken(DownloadError::Unavailable(format!(
-            "the download broke off at {place}: {why}"
+    fn broken(&self, file: &HubFile, part: &PartialFile, why: &str) -> TransferError {
+        let position = self.position_text(file, part);
+        TransferError::Broken(DownloadError::Unavailable(format!(
+            "the download broke off at {position}: {why}"
         )))
     }
 
-    fn wrong_size(&self, file: &HubFile) -> Stop {
-        Stop::Wrong(DownloadError::Unavailable(format!(
+    fn wrong_size(&self, file: &HubFile) -> TransferError {
+        TransferError::Wrong(DownloadError::Unavailable(format!(
             "the hub announced {} bytes for {} and sends another number; what had come was removed",
             file.size,
             hub_client::file_name(self.source, &file.name)

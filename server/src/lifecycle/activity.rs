@@ -31,17 +31,17 @@ pub(super) struct ActivityTotals {
     rss_file: u64,
     read_chars: u64,
     cpu_time: Duration,
-    /// Of its descendants, once anybody has looked.
+    /// Processor time of its descendants; `None` while it was not read.
     descendants: Option<Duration>,
 }
 
 /// What a look has shown.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Observation {
+pub(super) struct ActivityReading {
     pub(super) totals: ActivityTotals,
     /// The process whose descendants work for it.
     pub(super) descendants_of: Option<u32>,
-    /// Whether bytes that it reads are what it is there for.
+    /// Whether reading bytes counts as moving, as in a load.
     pub(super) reads: bool,
     /// Whether its device works.
     pub(super) device: bool,
@@ -49,14 +49,14 @@ pub(super) struct Observation {
     pub(super) limit: Duration,
 }
 
-/// Part of a limit that a worker has to work within it: more than one takes that only waits, and less than
-/// one that gets a hundredth of a processor.
+/// What works for its limit divided by this moves. One that only waits works for less, one that gets a hundredth of a
+/// processor for more.
 const SHARE: u32 = 200;
 
 /// The least that counts as work: the kernel counts processor time in hundredths of a second.
 const LEAST: Duration = Duration::from_millis(20);
 
-/// Part of a limit that may pass between two looks. More is not counted: nobody was there to look.
+/// Between two looks at most the limit divided by this counts as standing still: if more passed, nobody was there to look.
 const LONGEST_GAP: u32 = 3;
 
 impl ActivityTracker {
@@ -82,29 +82,28 @@ impl ActivityTracker {
     }
 
     /// Takes note of a look at it.
-    pub(super) fn observe(&mut self, observation: Observation) {
-        self.observe_at(Instant::now(), observation);
+    pub(super) fn observe(&mut self, reading: ActivityReading) {
+        self.observe_at(Instant::now(), reading);
     }
 
-    fn observe_at(&mut self, now: Instant, observation: Observation) {
-        let least = LEAST.max(observation.limit / SHARE);
-        let mut totals = observation.totals;
+    fn observe_at(&mut self, now: Instant, reading: ActivityReading) {
+        let least = LEAST.max(reading.limit / SHARE);
+        let mut totals = reading.totals;
         let enough = totals.cpu_time >= self.totals_then.cpu_time + least;
         // They are looked for only where the answer counts.
-        if let Some(pid) = observation.descendants_of
+        if let Some(pid) = reading.descendants_of
             && !enough
-            && !observation.device
+            && !reading.device
         {
             totals.descendants = Some(worker::descendants_cpu_time(pid));
         }
-        let gap = self.count(now, &totals, observation.device);
-        let read = observation.reads && totals.has_read(&self.totals_then);
-        if enough || read || observation.device || totals.cpu_time_since(&self.totals_then) >= least
-        {
+        let gap = self.count(now, &totals, reading.device);
+        let read = reading.reads && totals.has_read(&self.totals_then);
+        if enough || read || reading.device || totals.cpu_time_since(&self.totals_then) >= least {
             self.inactive_for = Duration::ZERO;
             self.totals_then = totals;
         } else {
-            self.inactive_for += gap.min(observation.limit / LONGEST_GAP);
+            self.inactive_for += gap.min(reading.limit / LONGEST_GAP);
             let before = &mut self.totals_then.descendants;
             *before = before.or(totals.descendants);
         }
@@ -179,8 +178,8 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(30);
 
     /// A look at an engine that has worked for `cpu_time`.
-    fn look(cpu_time: Duration) -> Observation {
-        Observation {
+    fn reading(cpu_time: Duration) -> ActivityReading {
+        ActivityReading {
             totals: ActivityTotals::of_engine(cpu_time),
             descendants_of: None,
             reads: false,
@@ -195,9 +194,9 @@ mod tests {
         let began = tracker.observed;
         let little = LIMIT / SHARE;
         let less = little - Duration::from_millis(1);
-        tracker.observe_at(began + LIMIT / 10, look(less));
+        tracker.observe_at(began + LIMIT / 10, reading(less));
         assert_eq!(tracker.inactive_for(), LIMIT / 10);
-        tracker.observe_at(began + LIMIT / 5, look(little));
+        tracker.observe_at(began + LIMIT / 5, reading(little));
         assert_eq!(tracker.inactive_for(), Duration::ZERO);
         assert_eq!(tracker.worked(), little);
     }
@@ -206,7 +205,7 @@ mod tests {
     fn time_between_rare_observations_counts_for_little() {
         let mut tracker = ActivityTracker::new(ActivityTotals::default());
         let began = tracker.observed;
-        tracker.observe_at(began + LIMIT * 100, look(Duration::ZERO));
+        tracker.observe_at(began + LIMIT * 100, reading(Duration::ZERO));
         assert_eq!(tracker.inactive_for(), LIMIT / LONGEST_GAP);
     }
 }

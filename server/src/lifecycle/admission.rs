@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-pub(super) use queue::{AdmissionLimits, AdmissionQueue, Occupancy, Refusal};
+pub(super) use queue::{AdmissionLimits, AdmissionQueue, NotAdmitted, Occupancy};
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
     time::Instant,
@@ -53,7 +53,7 @@ enum AdmissionSlot {
     /// A place at the engine.
     Engine { _slot: Slot<i32> },
     /// A place for a call that the engine has no part in.
-    Unscheduled { _slot: OwnedSemaphorePermit },
+    NoEngine { _slot: OwnedSemaphorePermit },
 }
 
 impl Gate {
@@ -82,7 +82,7 @@ impl Gate {
     }
 
     /// As [`Self::cut_off`], and ends those inside.
-    pub(super) fn abandon(&self, failure: &Failure) {
+    pub(super) fn cut_off_all(&self, failure: &Failure) {
         let mut state = self.state();
         let inside = state.last.upgrade();
         state.open = None;
@@ -110,18 +110,18 @@ impl Gate {
     }
 
     /// The way in.
-    fn current(&self) -> Result<Arc<AdmissionQueue>, Refusal> {
+    fn current(&self) -> Result<Arc<AdmissionQueue>, NotAdmitted> {
         let state = self.state();
         match (&state.open, &state.cut) {
             (Some(queue), _) => Ok(queue.clone()),
-            (None, Some(failure)) => Err(Refusal::CutOff(failure.clone())),
-            (None, None) => Err(Refusal::Closed),
+            (None, Some(failure)) => Err(NotAdmitted::CutOff(failure.clone())),
+            (None, None) => Err(NotAdmitted::Closed),
         }
     }
 
     /// Waits for the right to use the worker: of those that wait, the highest `priority` goes first. Safe
     /// to cancel: the place in the queue is given back.
-    pub(super) async fn admit(&self, priority: i32) -> Result<Permit, Refusal> {
+    pub(super) async fn admit(&self, priority: i32) -> Result<Permit, NotAdmitted> {
         let queue = self.current()?;
         let began = Instant::now();
         let mut cut = queue.cut.subscribe();
@@ -134,7 +134,7 @@ impl Gate {
                 let waiting = queue.enqueue()?;
                 let slot = tokio::select! {
                     biased;
-                    failure = cut_off(&mut cut) => return Err(Refusal::CutOff(failure)),
+                    failure = cut_off(&mut cut) => return Err(NotAdmitted::CutOff(failure)),
                     slot = queue.slots.take(priority) => slot,
                 };
                 waiting.leave(Occupancy::run);
@@ -147,19 +147,19 @@ impl Gate {
 
     /// Waits for the right to call the worker for something that the engine has no part in. Requests
     /// that run do not stand against it. Safe to cancel.
-    pub(super) async fn admit_unscheduled(&self) -> Result<Permit, Refusal> {
+    pub(super) async fn admit_without_engine(&self) -> Result<Permit, NotAdmitted> {
         let queue = self.current()?;
         let began = Instant::now();
         let mut cut = queue.cut.subscribe();
-        let counted = queue.enter_unscheduled()?;
+        let counted = queue.enter_without_engine()?;
         let slot = tokio::select! {
             biased;
-            failure = cut_off(&mut cut) => return Err(Refusal::CutOff(failure)),
-            slot = queue.unscheduled_slots.clone().acquire_owned() => slot.map_err(|_| Refusal::Closed)?,
+            failure = cut_off(&mut cut) => return Err(NotAdmitted::CutOff(failure)),
+            slot = queue.no_engine_slots.clone().acquire_owned() => slot.map_err(|_| NotAdmitted::Closed)?,
         };
         // From here on the permit counts.
         std::mem::forget(counted);
-        let slot = AdmissionSlot::Unscheduled { _slot: slot };
+        let slot = AdmissionSlot::NoEngine { _slot: slot };
         Permit::new(queue, cut, began.elapsed(), slot).checked()
     }
 
@@ -220,9 +220,9 @@ impl Permit {
         self.cut.borrow().clone()
     }
 
-    fn checked(self) -> Result<Self, Refusal> {
+    fn checked(self) -> Result<Self, NotAdmitted> {
         match self.failure() {
-            Some(failure) => Err(Refusal::CutOff(failure)),
+            Some(failure) => Err(NotAdmitted::CutOff(failure)),
             None => Ok(self),
         }
     }
@@ -230,14 +230,14 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let unscheduled = matches!(self.slot, AdmissionSlot::Unscheduled { .. });
+        let without_engine = matches!(self.slot, AdmissionSlot::NoEngine { .. });
         self.queue.occupancy.send_modify(|occupancy| {
-            if unscheduled {
-                occupancy.unscheduled -= 1;
+            if without_engine {
+                occupancy.without_engine -= 1;
             } else {
                 occupancy.running -= 1;
             }
-            occupancy.leave();
+            occupancy.exit();
         });
     }
 }

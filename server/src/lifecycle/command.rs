@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 use tracing::Span;
 
-use super::driver_answer::DriverAnswer;
+use super::driver_reply::DriverReply;
 use crate::{
     catalog::{CatalogEntry, LoadAttempt},
     model::{Failure, LoadId, ModelId, Spec, Status, SuspendCause},
@@ -29,7 +29,7 @@ pub(super) enum DriverCommand {
 #[derive(Debug)]
 pub(super) struct LoadCommand {
     pub(super) entry: CatalogEntry,
-    pub(super) order: LoadOrder,
+    pub(super) instruction: LoadInstruction,
     /// The call that asks.
     pub(super) span: Span,
     pub(super) reply: oneshot::Sender<LoadTicket>,
@@ -40,9 +40,9 @@ pub(super) struct LoadCommand {
 pub(super) struct UnloadCommand {
     pub(super) drain_timeout: Duration,
     /// The model is not to be loaded any more.
-    pub(super) undesired: bool,
+    pub(super) clear_desired: bool,
     /// Only if nobody wants the model: nobody holds it and it is not to stay loaded.
-    pub(super) unless_wanted: bool,
+    pub(super) only_if_unneeded: bool,
     pub(super) reply: oneshot::Sender<UnloadReport>,
 }
 
@@ -66,7 +66,7 @@ pub struct LoadTicket {
     /// Where the model stands.
     pub status: Status,
     /// How the load ends; `None` when it has. No answer means that the server is going down, or the driver no longer turns.
-    pub outcome: Option<DriverAnswer<Result<Status, Failure>>>,
+    pub outcome: Option<DriverReply<Result<Status, Failure>>>,
 }
 
 /// What an unload did.
@@ -99,7 +99,7 @@ pub enum Verification {
     TimedOut,
 }
 
-/// A worker that a load is to replace, as it was found before the load was ordered.
+/// A worker that a load is to replace, as it was found before the load was dispatched.
 #[derive(Clone, Debug)]
 pub(super) struct Replacement {
     /// The model that had it.
@@ -112,13 +112,13 @@ pub(super) struct Replacement {
 
 /// What a driver is to do about a load.
 #[derive(Clone, Debug)]
-pub(super) struct LoadOrder {
+pub(super) struct LoadInstruction {
     /// What serves is to go, so that the model is loaded anew.
     pub(super) replaces: Option<Replacement>,
     pub(super) timeout: Duration,
     pub(super) may_evict: bool,
     /// What ended earlier workers may be tried again.
-    pub(super) forgive: bool,
+    pub(super) clear_fatal_prompt: bool,
     /// The server died in this attempt, which counts.
     pub(super) crashed: Option<LoadAttempt>,
 }
@@ -129,20 +129,20 @@ impl UnloadCommand {
         let (reply, report) = oneshot::channel();
         let command = Self {
             drain_timeout,
-            undesired: false,
-            unless_wanted: false,
+            clear_desired: false,
+            only_if_unneeded: false,
             reply,
         };
         (command, report)
     }
 
     /// As [`Self::new`], if nobody wants the model by the time that its driver hears of it.
-    pub(super) fn unless_wanted(
+    pub(super) fn only_if_unneeded(
         drain_timeout: Duration,
     ) -> (Self, oneshot::Receiver<UnloadReport>) {
         let (command, report) = Self::new(drain_timeout);
         let command = Self {
-            unless_wanted: true,
+            only_if_unneeded: true,
             ..command
         };
         (command, report)
@@ -162,14 +162,14 @@ impl UnloadReport {
     }
 }
 
-impl LoadOrder {
+impl LoadInstruction {
     /// A load that nobody but the server asks for.
     pub(super) fn by_the_server(timeout: Duration) -> Self {
         Self {
             replaces: None,
             timeout,
             may_evict: false,
-            forgive: false,
+            clear_fatal_prompt: false,
             crashed: None,
         }
     }

@@ -3,7 +3,7 @@
 
 mod announce;
 mod find;
-mod places;
+mod memory_needs;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -90,9 +90,9 @@ pub(super) struct Context {
     pub(super) worker_config: Arc<CommonConfig>,
     models: Mutex<BTreeMap<ModelId, Arc<TrackedModel>>>,
     /// Required models that have been neither READY nor FAILED since the start.
-    unsettled: Mutex<BTreeSet<ModelId>>,
-    /// Models that the start is still to come to, and that nobody has unloaded since it began.
-    to_start: Mutex<BTreeSet<ModelId>>,
+    awaiting_first_outcome: Mutex<BTreeSet<ModelId>>,
+    /// Models that were to be loaded when the server started, whose turn has not come and which nobody has unloaded since.
+    pending_reconcile: Mutex<BTreeSet<ModelId>>,
 }
 
 impl Context {
@@ -124,8 +124,8 @@ impl Context {
             end_drivers: CancellationToken::new(),
             worker_config: Arc::new(resources.worker_config),
             models: Mutex::default(),
-            unsettled: Mutex::default(),
-            to_start: Mutex::default(),
+            awaiting_first_outcome: Mutex::default(),
+            pending_reconcile: Mutex::default(),
         })
     }
 
@@ -175,30 +175,30 @@ impl Context {
 
     /// Readiness waits for these models.
     pub(super) fn await_required(&self, required: impl Iterator<Item = ModelId>) {
-        self.unsettled().extend(required);
+        self.awaiting_first_outcome().extend(required);
     }
 
     /// Whether every required model has been READY or FAILED since the start.
-    pub(super) fn is_settled(&self) -> bool {
-        self.unsettled().is_empty()
+    pub(super) fn required_models_done(&self) -> bool {
+        self.awaiting_first_outcome().is_empty()
     }
 
     /// The model `id` has been READY or FAILED, or need not be any more.
-    pub(super) fn settled(&self, id: &ModelId) {
-        if self.unsettled().remove(id) {
+    pub(super) fn record_first_outcome(&self, id: &ModelId) {
+        if self.awaiting_first_outcome().remove(id) {
             self.event_log.touch();
         }
     }
 
-    /// The start begins, and is to come to these models.
-    pub(super) fn begin_start(&self, models: impl IntoIterator<Item = ModelId>) {
-        self.to_start().extend(models);
+    /// The reconciler begins, and will come to these models one after the other.
+    pub(super) fn begin_reconcile(&self, models: impl IntoIterator<Item = ModelId>) {
+        self.pending_reconcile().extend(models);
     }
 
-    /// The start has come to the model `id`. Says whether nobody has unloaded it since it began. Under the desired-state
-    /// lock.
-    pub(super) fn come_to_start(&self, id: &ModelId) -> bool {
-        self.to_start().remove(id)
+    /// It is the turn of the model `id`. Says whether it is still to be loaded: whether nobody has unloaded it since the
+    /// reconciler began. Under the desired-state lock.
+    pub(super) fn claim_for_reconcile(&self, id: &ModelId) -> bool {
+        self.pending_reconcile().remove(id)
     }
 
     /// The desired-state lock, and the model that `name` stands for, of which no deletion is under way. Safe to cancel.
@@ -218,13 +218,13 @@ impl Context {
     }
 
     /// What is asked for of the model `id`, after that was committed, under the desired-state lock: nobody else writes it.
-    /// The start leaves alone what nobody asks for any more.
+    /// The reconciler leaves alone what nobody asks for any more.
     pub(super) fn note_desired(&self, id: &ModelId, desired: bool) {
         if !desired {
-            self.to_start().remove(id);
+            self.pending_reconcile().remove(id);
         }
         if let Some(model) = self.model(id) {
-            model.learn(|facts| facts.desired = desired);
+            model.update_facts(|facts| facts.desired = desired);
         }
     }
 
@@ -232,12 +232,14 @@ impl Context {
         self.models.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn to_start(&self) -> MutexGuard<'_, BTreeSet<ModelId>> {
-        self.to_start.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pending_reconcile(&self) -> MutexGuard<'_, BTreeSet<ModelId>> {
+        self.pending_reconcile
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn unsettled(&self) -> MutexGuard<'_, BTreeSet<ModelId>> {
-        self.unsettled
+    fn awaiting_first_outcome(&self) -> MutexGuard<'_, BTreeSet<ModelId>> {
+        self.awaiting_first_outcome
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }

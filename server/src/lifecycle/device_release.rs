@@ -20,9 +20,9 @@ use crate::{
 pub(super) struct DeviceSnapshot {
     /// Free memory in bytes.
     free: u64,
-    /// What the model's own worker holds, in bytes, where the driver says so.
+    /// What the model's own worker holds, in bytes, where the GPU driver says so.
     own: Option<u64>,
-    /// Whether the driver reports any of this server's workers. Else the ids that it reports are not those of
+    /// Whether the GPU driver reports any of this server's workers. Else the ids that it reports are not those of
     /// this container, and nobody knows which processes are not this server's.
     sees_workers: bool,
     /// What other models hold, in bytes.
@@ -44,7 +44,7 @@ pub(super) struct DeviceRelease {
     /// The device when the worker was asked to go, or was seen last.
     pub(super) last: DeviceSnapshot,
     /// What the device lost by the load, in bytes, where that could be seen.
-    pub(super) taken: Option<u64>,
+    pub(super) allocated: Option<u64>,
 }
 
 /// What was seen of a device after a worker had gone.
@@ -55,7 +55,7 @@ pub(super) struct ReleaseOutcome {
     /// Memory that came back, in bytes.
     pub(super) bytes: u64,
     /// Why, where it did not come back.
-    pub(super) held: Option<Failure>,
+    pub(super) failure: Option<Failure>,
 }
 
 /// How far a device may be from what it was for its memory to be back, in bytes.
@@ -67,7 +67,7 @@ const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
 impl DeviceSnapshot {
     /// The device `gpu` in `reading`, to the model `id`, whose worker is or was the process `own`. `None` when
-    /// the driver does not know the device.
+    /// the GPU driver does not know the device.
     pub(super) fn of(
         reading: &DeviceReading,
         gpu: &Gpu,
@@ -94,7 +94,7 @@ impl DeviceSnapshot {
                 snapshot.others += bytes;
             }
         }
-        // Those that the driver does not report are taken by what they claim.
+        // Those that the GPU driver does not report are taken by what they claim.
         let others = context.memory.others_on(&gpu.uuid, id);
         let unreported = |holdings: Vec<(ModelId, u64)>| -> u64 {
             let unreported = holdings.into_iter().filter(|(other, _)| {
@@ -104,31 +104,31 @@ impl DeviceSnapshot {
             unreported.map(|(_, bytes)| bytes).sum()
         };
         snapshot.others += unreported(others.staying);
-        snapshot.leaving = unreported(others.leaving) + others.departing;
+        snapshot.leaving = unreported(others.leaving) + others.unreclaimed;
         Some(snapshot)
     }
 
-    /// What the model's own worker holds, in bytes, where the driver says so.
+    /// What the model's own worker holds, in bytes, where the GPU driver says so.
     pub(super) fn own(&self) -> Option<u64> {
         self.own
     }
 
     /// What the device lost since `self`, in bytes, that neither other models nor other processes have, as
     /// seen from `now`; `None` when it gained.
-    pub(super) fn taken(&self, now: &Self) -> Option<u64> {
-        let taken = if now.sees_workers {
+    pub(super) fn allocated(&self, now: &Self) -> Option<u64> {
+        let allocated = if now.sees_workers {
             self.missing(now)
         } else {
             let (then, now) = (self.clone(), now.clone());
             then.without_other_processes()
                 .missing(&now.without_other_processes())
         };
-        u64::try_from(taken).ok()
+        u64::try_from(allocated).ok()
     }
 
-    /// What is missing of what the device would have free if nothing but other models and processes had
-    /// changed since `self`, seen from `now`; less than zero when there is more. What those hold that are going
-    /// is missing too, and what those held that were going is too much.
+    /// How much less the device has free `now` than it should: than it had at `self`, changed by what other models and
+    /// processes took or gave since. Less than zero when it has more. What a model that is going has not given back yet
+    /// counts as missing; where that was so at `self`, what it has given back since counts as too much.
     fn missing(&self, now: &Self) -> i128 {
         let others = i128::from(self.others) - i128::from(now.others);
         let other_processes = self.held_by_other_processes() - now.held_by_other_processes();
@@ -150,9 +150,9 @@ impl DeviceSnapshot {
             .sum()
     }
 
-    /// How the device, which was `self` before the load, is to be judged `now`; `None`: its memory is not
-    /// back.
-    fn judge(&self, now: &Self) -> Option<Verification> {
+    /// Whether the device, which was `self` before the load, has its memory back `now`, and how that is known; `None`: it
+    /// has not.
+    fn verify(&self, now: &Self) -> Option<Verification> {
         let missing = self.missing(now);
         let tolerance = i128::from(TOLERANCE);
         if missing > tolerance {
@@ -183,22 +183,22 @@ impl DeviceRelease {
         let mut wait = FIRST_WAIT;
         let mut seen = None;
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if let Some(now) = self.read_device(left.max(FIRST_WAIT)).await {
-                if let Some(verification) = self.judge(&now) {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            if let Some(now) = self.read_device(remaining.max(FIRST_WAIT)).await {
+                if let Some(verification) = self.verify(&now) {
                     return ReleaseOutcome {
                         verification,
                         bytes: self.freed(&now),
-                        held: None,
+                        failure: None,
                     };
                 }
                 seen = Some(now);
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            if remaining.is_zero() {
                 return self.given_up(seen.as_ref(), timeout);
             }
-            tokio::time::sleep(wait.min(left)).await;
+            tokio::time::sleep(wait.min(remaining)).await;
             wait = (wait * 2).min(LONGEST_WAIT);
         }
     }
@@ -218,15 +218,15 @@ impl DeviceRelease {
         })
     }
 
-    fn judge(&self, now: &DeviceSnapshot) -> Option<Verification> {
-        let verification = self.before.judge(now);
+    fn verify(&self, now: &DeviceSnapshot) -> Option<Verification> {
+        let verification = self.before.verify(now);
         if verification.is_some() || self.last.own.is_some() || now.others == 0 {
             return verification;
         }
-        // The driver does not say what the other models there hold, and they may have grown since. Then what
+        // The GPU driver does not say what the other models there hold, and they may have grown since. Then what
         // has come back is compared with what this one took.
         let back = self.last.freed(now).saturating_add(TOLERANCE);
-        let enough = self.taken.is_some_and(|taken| back >= taken);
+        let enough = self.allocated.is_some_and(|allocated| back >= allocated);
         enough.then_some(Verification::SharedDevice)
     }
 
@@ -234,7 +234,7 @@ impl DeviceRelease {
     /// it is known what was the model's own.
     fn freed(&self, now: &DeviceSnapshot) -> u64 {
         let freed = self.last.freed(now);
-        match self.last.own.or(self.taken) {
+        match self.last.own.or(self.allocated) {
             Some(own) if self.last.leaving > 0 => freed.min(own),
             _ => freed,
         }
@@ -261,7 +261,7 @@ impl DeviceRelease {
         ReleaseOutcome {
             verification: Verification::TimedOut,
             bytes: seen.map_or(0, |now| self.freed(now)),
-            held: Some(Failure::new(Reason::DeviceMemoryHeld, message).about(gpu.device_name())),
+            failure: Some(Failure::new(Reason::DeviceMemoryHeld, message).about(gpu.device_name())),
         }
     }
 }
@@ -287,31 +287,45 @@ mod tests {
     #[test]
     fn memory_is_back_within_64_mib() {
         let before = snapshot(1000, 0, &[]);
-        let judge = |free| before.judge(&snapshot(free, 0, &[]));
-        assert_eq!(judge(1000), Some(Verification::DeviceObserved));
-        assert_eq!(judge(936), Some(Verification::DeviceObserved));
-        assert_eq!(judge(935), None);
+        let verification = |free| before.verify(&snapshot(free, 0, &[]));
+        assert_eq!(verification(1000), Some(Verification::DeviceObserved));
+        assert_eq!(verification(936), Some(Verification::DeviceObserved));
+        assert_eq!(verification(935), None);
     }
 
     #[test]
     fn what_other_models_took_or_gave_is_allowed_for() {
         let before = snapshot(1000, 300, &[]);
-        let judge = |free, others| before.judge(&snapshot(free, others, &[]));
-        assert_eq!(judge(800, 500), Some(Verification::DeviceObserved));
-        assert_eq!(judge(1300, 0), Some(Verification::DeviceObserved));
-        assert_eq!(judge(1000, 0), None, "the others gave 300, and it shows");
+        let verification = |free, others| before.verify(&snapshot(free, others, &[]));
+        assert_eq!(verification(800, 500), Some(Verification::DeviceObserved));
+        assert_eq!(verification(1300, 0), Some(Verification::DeviceObserved));
+        assert_eq!(
+            verification(1000, 0),
+            None,
+            "the others gave 300, and it shows"
+        );
     }
 
     #[test]
     fn other_processes_are_allowed_for_and_reported() {
         let before = snapshot(1000, 0, &[(7, 100)]);
-        let judge = |free, other_processes: &[_]| before.judge(&snapshot(free, 0, other_processes));
-        assert_eq!(judge(1000, &[(7, 100)]), Some(Verification::DeviceObserved));
-        assert_eq!(judge(500, &[(7, 600)]), Some(Verification::SharedDevice));
-        assert_eq!(judge(1100, &[]), Some(Verification::SharedDevice));
-        assert_eq!(judge(500, &[(7, 100)]), None);
+        let verification =
+            |free, other_processes: &[_]| before.verify(&snapshot(free, 0, other_processes));
+        assert_eq!(
+            verification(1000, &[(7, 100)]),
+            Some(Verification::DeviceObserved)
+        );
+        assert_eq!(
+            verification(500, &[(7, 600)]),
+            Some(Verification::SharedDevice)
+        );
+        assert_eq!(verification(1100, &[]), Some(Verification::SharedDevice));
+        assert_eq!(verification(500, &[(7, 100)]), None);
         // More than there was, and nobody says from whom.
-        assert_eq!(judge(1200, &[(7, 100)]), Some(Verification::SharedDevice));
+        assert_eq!(
+            verification(1200, &[(7, 100)]),
+            Some(Verification::SharedDevice)
+        );
     }
 
     #[test]
@@ -322,14 +336,14 @@ mod tests {
         };
         // One that was there and goes too: it has its memory still, or not any more.
         let before = snapshot(700, 300, &[]);
-        assert_eq!(before.judge(&going(700)), None);
+        assert_eq!(before.verify(&going(700)), None);
         let all = Some(Verification::DeviceObserved);
-        assert_eq!(before.judge(&going(1000)), all);
+        assert_eq!(before.verify(&going(1000)), all);
         // One that was going then has gone.
-        assert_eq!(going(700).judge(&snapshot(1000, 0, &[])), all);
-        assert_eq!(going(700).judge(&snapshot(700, 0, &[])), all);
+        assert_eq!(going(700).verify(&snapshot(1000, 0, &[])), all);
+        assert_eq!(going(700).verify(&snapshot(700, 0, &[])), all);
         let more = Some(Verification::SharedDevice);
-        assert_eq!(going(700).judge(&snapshot(1100, 0, &[])), more);
+        assert_eq!(going(700).verify(&snapshot(1100, 0, &[])), more);
     }
 
     #[test]

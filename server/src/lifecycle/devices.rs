@@ -21,8 +21,8 @@ use crate::{
 pub struct Devices {
     system: Arc<SystemMonitor>,
     worker: CudaWorker,
-    /// How long a driver is waited for that was not heard of yet, or does not answer.
-    driver_timeout: Duration,
+    /// How long the GPU driver is waited for where it was not heard of yet, or does not answer.
+    gpu_driver_timeout: Duration,
     /// Models that are on their way to a device and have no reservation there yet.
     pending: Mutex<PendingPlacements>,
 }
@@ -46,21 +46,21 @@ pub(super) struct PendingPlacement {
     id: ModelId,
 }
 
-/// Part of a device that a model counts for which is on its way there and of which nothing is known.
+/// A model on its way to a device counts for the device's memory divided by this where its need is not known.
 const UNKNOWN_NEED: u64 = 16;
 
 impl Devices {
-    /// The devices that `system` reads, for models that `worker` hosts. A driver that does not answer is waited for up to
-    /// `driver_timeout`.
+    /// The devices that `system` reads, for models that `worker` hosts. A GPU driver that does not answer is waited for up to
+    /// `gpu_driver_timeout`.
     pub fn new(
         system: Arc<SystemMonitor>,
         worker: CudaWorker,
-        driver_timeout: Duration,
+        gpu_driver_timeout: Duration,
     ) -> Arc<Self> {
         Arc::new(Self {
             system,
             worker,
-            driver_timeout,
+            gpu_driver_timeout,
             pending: Mutex::default(),
         })
     }
@@ -79,19 +79,19 @@ impl Devices {
     pub(super) fn is_for_cpu(&self, requested: &RequestedDevice) -> bool {
         match requested {
             RequestedDevice::Cpu => true,
-            RequestedDevice::Auto => !self.worker.installed || self.driver_is_absent(),
+            RequestedDevice::Auto => !self.worker.installed || self.gpu_driver_is_absent(),
             RequestedDevice::Cuda | RequestedDevice::Ordinal(_) | RequestedDevice::Uuid(_) => false,
         }
     }
 
-    /// The device for the model `id` of this wish, `None` for the CPU. Waits for the driver, for a bounded
+    /// The device for the model `id` of this wish, `None` for the CPU. Waits for the GPU driver, for a bounded
     /// time. Where the choice is left, it is the device that has the most memory that is neither in use nor
     /// promised. From then on the model counts among those that are on their way there, with what it `needs`
     /// if that is known.
     ///
     /// # Errors
     ///
-    /// When the driver, the device or the worker for it is missing.
+    /// When the GPU driver, the device or the worker for it is missing.
     pub(super) async fn choose(
         self: Arc<Self>,
         id: &ModelId,
@@ -105,7 +105,7 @@ impl Devices {
         if !self.worker.installed {
             return Err(self.worker_is_missing(requested));
         }
-        let reading = self.system.fresh_devices(self.driver_timeout).await;
+        let reading = self.system.fresh_devices(self.gpu_driver_timeout).await;
         let reading = reading.map_err(|_| unavailable(DRIVER, UNRESPONSIVE))?;
         let mut pending = self.pending();
         let Some(gpu) = pick(requested, &reading, memory, &pending)? else {
@@ -130,7 +130,7 @@ impl Devices {
         pick(requested, &self.system.devices(), memory, &self.pending()).ok()?
     }
 
-    fn driver_is_absent(&self) -> bool {
+    fn gpu_driver_is_absent(&self) -> bool {
         matches!(self.system.devices().driver, GpuDriver::Absent(_))
     }
 
@@ -140,7 +140,7 @@ impl Devices {
              or give --worker-cuda, and start hangar again",
             self.worker.path.display()
         );
-        if let Err(Missing::Driver(why)) = usable(&self.system.devices()) {
+        if let Err(Missing::NoGpuDriver(why)) = usable(&self.system.devices()) {
             message.push_str("; besides, ");
             message.push_str(&why);
         }
@@ -160,24 +160,24 @@ impl Drop for PendingPlacement {
 
 /// Why no device can be used.
 enum Missing {
-    /// There is no driver.
-    Driver(String),
+    /// There is no GPU driver.
+    NoGpuDriver(String),
     /// There is one that does not answer as it should.
-    Answer(String),
+    GpuDriverFails(String),
 }
 
 impl From<Missing> for Failure {
     fn from(missing: Missing) -> Self {
         match missing {
-            Missing::Driver(why) | Missing::Answer(why) => unavailable(DRIVER, &why),
+            Missing::NoGpuDriver(why) | Missing::GpuDriverFails(why) => unavailable(DRIVER, &why),
         }
     }
 }
 
-/// The library that devices are found with; it comes with the driver.
+/// The library that devices are found with; it comes with the GPU driver.
 const DRIVER: &str = "libnvidia-ml.so.1";
 
-/// What is said of a driver that hangs.
+/// What is said of a GPU driver that hangs.
 const UNRESPONSIVE: &str = "the NVIDIA driver does not answer; see what nvidia-smi says, or give the model the device \
                       \"cpu\"";
 
@@ -189,7 +189,7 @@ fn pick(
 ) -> Result<Option<Gpu>, Failure> {
     let devices = match usable(reading) {
         Ok(devices) => devices,
-        Err(Missing::Driver(_)) if *requested == RequestedDevice::Auto => return Ok(None),
+        Err(Missing::NoGpuDriver(_)) if *requested == RequestedDevice::Auto => return Ok(None),
         Err(missing) => return Err(missing.into()),
     };
     let mut each = devices.iter();
@@ -213,7 +213,7 @@ fn pick(
     }
 }
 
-/// What those take that are on their way to `device`, in bytes, as far as that is known.
+/// What the models that are on their way to `device` will take of it, in bytes, as far as that is known.
 fn expected_on(device: &Device, pending: &PendingPlacements) -> u64 {
     let there = pending.values().filter(|(uuid, _)| **uuid == *device.uuid);
     there
@@ -223,14 +223,14 @@ fn expected_on(device: &Device, pending: &PendingPlacements) -> u64 {
 
 fn usable(reading: &DeviceReading) -> Result<&[Device], Missing> {
     match (&reading.driver, &reading.error) {
-        (GpuDriver::Absent(why), _) => Err(Missing::Driver(format!(
+        (GpuDriver::Absent(why), _) => Err(Missing::NoGpuDriver(format!(
             "the NVIDIA driver is missing ({DRIVER}: {why}); install the driver, in a container let the NVIDIA runtime \
              bring it, or give the model the device \"cpu\""
         ))),
-        (GpuDriver::Broken(why), _) | (_, Some(why)) => Err(Missing::Answer(format!(
+        (GpuDriver::Broken(why), _) | (_, Some(why)) => Err(Missing::GpuDriverFails(format!(
             "the NVIDIA driver does not work: {why}; see what nvidia-smi says"
         ))),
-        (GpuDriver::Unresponsive, None) => Err(Missing::Answer(UNRESPONSIVE.to_owned())),
+        (GpuDriver::Unresponsive, None) => Err(Missing::GpuDriverFails(UNRESPONSIVE.to_owned())),
         (GpuDriver::Works, None) => Ok(&reading.devices),
     }
 }

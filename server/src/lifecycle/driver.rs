@@ -4,9 +4,9 @@
 //! actions that come of them, and publishes every transition. Nothing in it waits for anything else, so
 //! a command is always answered at once.
 //!
-//! Here is its loop. What it has is in `phases`, by where the model stands, `publication`, `timers` and `waiters`, which do
+//! Here is its loop. What it has is in `resources`, by where the model stands, `published_status`, `timers` and `waiters`, which do
 //! not know it. The other modules below add to the [`ModelDriver`] what it does: `actions` (events, transitions and what
-//! comes of them), `commands`, `publishing`, `placement`, `download`, `spec`, `worker`, `memory`, `observation`, `learning`,
+//! comes of them), `commands`, `publish`, `placement`, `download`, `spec`, `worker`, `memory`, `observation`, `learning`,
 //! `suspension` and `recovery` (from its own panics).
 
 mod actions;
@@ -15,11 +15,11 @@ mod download;
 mod learning;
 mod memory;
 mod observation;
-mod phases;
 mod placement;
-mod publication;
-mod publishing;
+mod publish;
+mod published_status;
 mod recovery;
+mod resources;
 mod spec;
 mod suspension;
 mod timers;
@@ -38,8 +38,8 @@ use tokio::{
 use tracing::Span;
 
 use self::{
-    phases::Phase,
-    publication::Publication,
+    published_status::PublishedStatus,
+    resources::DriverResources,
     timers::{Timer, Timers},
     waiters::Waiters,
 };
@@ -52,7 +52,7 @@ use crate::{
         tracked_model::TrackedModel,
     },
     model::{
-        Failure, Reason, Spec, Stage, Status,
+        Failure, Reason, Spec, StateKind, Status,
         state::{Event, State},
     },
     status::Publisher,
@@ -64,8 +64,8 @@ struct ModelDriver {
     model: Arc<TrackedModel>,
     inbox: mpsc::Receiver<DriverCommand>,
     state: State,
-    phase: Phase,
-    publication: Publication,
+    resources: DriverResources,
+    published: PublishedStatus,
     load: LoadContext,
     timers: Timers,
     waiters: Waiters,
@@ -123,7 +123,7 @@ pub(super) fn track(context: &Arc<Context>, entry: &CatalogEntry) -> Option<Arc<
         let stuck = model.clone();
         context
             .tasks
-            .of_model("driver", driver.drive(), move || stuck.abandon());
+            .of_model("driver", driver.drive(), move || stuck.declare_stuck());
         model
     })
 }
@@ -145,8 +145,8 @@ impl ModelDriver {
             model,
             inbox,
             state: State::Unloaded,
-            phase: Phase::idle(),
-            publication: Publication::new(publisher),
+            resources: DriverResources::idle(),
+            published: PublishedStatus::new(publisher),
             load,
             timers: Timers::default(),
             waiters: Waiters::default(),
@@ -166,19 +166,19 @@ impl ModelDriver {
                 period = wanted;
                 observations = ticks(Instant::now() + period, period);
             }
-            if self.model.was_abandoned() {
+            if self.model.was_declared_stuck() {
                 self.recover();
             }
-            if matches!(self.phase, Phase::Ended) {
+            if matches!(self.resources, DriverResources::Ended) {
                 return;
             }
-            let draining = self.state.stage() == Stage::Draining;
-            let watched = self.phase.monitor().is_some();
+            let draining = self.state.kind() == StateKind::Draining;
+            let watched = self.resources.monitor().is_some();
             tokio::select! {
                 () = ended.cancelled() => return self.reap_worker().await,
                 Some(command) = self.inbox.recv() => self.handle_command(command),
-                () = self.model.released() => self.unload_unless_wanted(),
-                event = self.phase.next(draining) => self.handle_event(event),
+                () = self.model.released() => self.unload_if_unneeded(),
+                event = self.resources.next(draining) => self.handle_event(event),
                 timer = self.timers.next() => self.expire(timer),
                 _ = observations.tick(), if watched => self.observe(),
                 never = failpoint::meets("driver", Some(self.model.id().as_str())) => match never {},
@@ -188,7 +188,7 @@ impl ModelDriver {
 
     /// Leaves no worker behind, not even one that an unload could not reap in time.
     async fn reap_worker(&mut self) {
-        let worker = self.phase.worker_mut();
+        let worker = self.resources.worker_mut();
         let Some(task) = worker.and_then(|worker| worker.task.as_mut()) else {
             return;
         };
@@ -203,7 +203,7 @@ impl ModelDriver {
     }
 
     fn observation_interval(&self) -> Duration {
-        if self.state.stage().is_loading() {
+        if self.state.kind().is_loading() {
             LOADING_INTERVAL
         } else {
             SERVING_INTERVAL.min(self.context.limits.hang_timeout / 4)
@@ -217,7 +217,7 @@ impl ModelDriver {
                 let message = format!(
                     "the load did not end within {limit:.1} s, while the model was {}; load again with a longer \
                      timeout",
-                    self.state.stage().name().to_uppercase()
+                    self.state.kind().name().to_uppercase()
                 );
                 self.apply(Event::LoadExpired(Failure::new(
                     Reason::LoadTimeout,
@@ -231,7 +231,7 @@ impl ModelDriver {
                 self.kill();
             }
             Timer::Kill => {
-                let worker = self.phase.worker();
+                let worker = self.resources.worker();
                 if let Some(reservation) = worker.and_then(|worker| worker.memory.reservation()) {
                     reservation.mark_stuck();
                 }

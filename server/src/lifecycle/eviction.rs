@@ -14,7 +14,7 @@ use super::{
     memory::Evict,
     tracked_model::TrackedModel,
 };
-use crate::model::{ModelId, Spec, Stage, SuspendCause};
+use crate::model::{ModelId, Spec, StateKind, SuspendCause};
 
 /// Makes room for one model.
 pub(super) struct Evictor {
@@ -46,7 +46,7 @@ impl Evictor {
 
     fn may_go(&self, model: &TrackedModel) -> bool {
         let priority = model.facts().entry.spec.priority;
-        model.status().stage == Stage::Ready
+        model.status().state == StateKind::Ready
             && model.gate.idle_since().is_some()
             && self.priority.is_none_or(|limit| priority <= limit)
             && may_be_evicted(&self.context, model)
@@ -82,7 +82,7 @@ impl Evict for Evictor {
                     reply,
                 })
             };
-            model.ask(command).await.unwrap_or(false)
+            model.send_and_wait(command).await.unwrap_or(false)
         }
         .boxed()
     }

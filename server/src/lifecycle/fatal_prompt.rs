@@ -27,23 +27,25 @@ impl PromptHistory {
 
     /// What is worth to be kept, if anything is.
     pub(super) fn to_keep(&self) -> Option<LearnedPrompts> {
-        let knows = self.0.longest_read > 0 || self.known().is_some();
+        let knows = self.0.longest_prefilled > 0 || self.known().is_some();
         knows.then(|| self.0.clone())
     }
 
     /// A worker whose engine was last seen so ended, or is about to be killed, for this reason. Says whether a prompt may be why.
     pub(super) fn worker_ended(&mut self, engine: &EngineStats, reason: Reason) -> bool {
         let Self(prompts) = self;
-        prompts.longest_read = prompts.longest_read.max(engine.longest_read_tokens);
-        let longest_read = prompts.longest_read;
-        prompts.suspect = prompts.suspect.filter(|one| one.tokens > longest_read);
+        prompts.longest_prefilled = prompts
+            .longest_prefilled
+            .max(engine.longest_prefilled_tokens);
+        let longest_prefilled = prompts.longest_prefilled;
+        prompts.suspect = prompts.suspect.filter(|one| one.tokens > longest_prefilled);
         let by_itself = matches!(
             reason,
             Reason::WorkerDied | Reason::WorkerHung | Reason::InsufficientMemory
         );
-        let tokens = engine.reading_tokens;
+        let tokens = engine.longest_prefill_tokens;
         let may_be_why =
-            by_itself && engine.in_flight == 1 && tokens >= LEAST && tokens > longest_read;
+            by_itself && engine.in_flight == 1 && tokens >= LEAST && tokens > longest_prefilled;
         if !may_be_why {
             return false;
         }
@@ -78,7 +80,7 @@ impl PromptHistory {
     }
 
     /// Somebody wants it to be tried again.
-    pub(super) fn forgive(&mut self) {
+    pub(super) fn clear_fatal_prompt(&mut self) {
         self.0.suspect = None;
         self.0.fatal = None;
     }
@@ -104,8 +106,8 @@ impl PromptHistory {
     }
 
     fn reset(&mut self) {
-        self.forgive();
-        self.0.longest_read = 0;
+        self.clear_fatal_prompt();
+        self.0.longest_prefilled = 0;
     }
 }
 
@@ -125,7 +127,7 @@ mod tests {
     fn alone(reading: u64) -> EngineStats {
         EngineStats {
             in_flight: 1,
-            reading_tokens: reading,
+            longest_prefill_tokens: reading,
             ..EngineStats::default()
         }
     }
@@ -143,7 +145,7 @@ mod tests {
             ends(alone(LEAST - 1), Reason::WorkerDied),
             ends(
                 EngineStats {
-                    longest_read_tokens: 4000,
+                    longest_prefilled_tokens: 4000,
                     ..alone(3000)
                 },
                 Reason::WorkerDied,
@@ -174,7 +176,7 @@ mod tests {
         assert_eq!(after(&mut history, 8000), Some(8000));
         let fatal = history.known().expect("a fatal prompt");
         assert_eq!((fatal.reason, fatal.deaths), (Reason::WorkerDied, 3));
-        history.forgive();
+        history.clear_fatal_prompt();
         assert_eq!(history.known(), None);
     }
 
@@ -183,7 +185,7 @@ mod tests {
         let mut history = history();
         after(&mut history, 300);
         let read = EngineStats {
-            longest_read_tokens: 300,
+            longest_prefilled_tokens: 300,
             ..alone(9000)
         };
         history.worker_ended(&read, Reason::WorkerDied);

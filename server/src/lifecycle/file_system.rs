@@ -1,8 +1,8 @@
-//! Looks at model files, each on a thread of its own, as a file system that hangs never ends one.
+//! Accesses to model files, each on a thread of its own, as a file system that hangs never ends one.
 //!
-//! Invariant: of each kind at most one look at a path is under way, and at most [`PLACES`] below one model root, those
-//! that nobody waits for any more included. So what hangs takes one thread, however often it is asked, and a file system
-//! all of which hangs takes a few, and none from other roots.
+//! Invariant: for each purpose at most one access to a path is under way, and at most [`MAX_CONCURRENT`] below one model
+//! root, those that nobody waits for any more included. So what hangs takes one thread, however often it is asked, and a
+//! file system all of which hangs takes a few, and none from other roots.
 
 use std::{
     collections::HashMap,
@@ -22,101 +22,102 @@ use crate::failpoint;
 
 /// The file systems below the model roots, and all others, which count as one.
 #[derive(Clone, Debug, Default)]
-pub(super) struct FileSystems(Arc<Places>);
+pub(super) struct FileSystems(Arc<Inner>);
 
 #[derive(Debug, Default)]
-struct Places {
+struct Inner {
     roots: Vec<Root>,
-    others: Looks,
+    others: RootPools,
 }
 
 /// A model root, as it was given and with all links resolved, both plain.
 #[derive(Debug)]
 struct Root {
     paths: [PathBuf; 2],
-    looks: Looks,
+    pools: RootPools,
 }
 
-/// Those of each kind.
+/// The threads below one root, a pool for each purpose: what hangs for one keeps none from the others.
 #[derive(Debug, Default)]
-struct Looks {
-    checks: LooksOfAKind,
-    loads: LooksOfAKind,
-    comparisons: LooksOfAKind,
+struct RootPools {
+    validate: AccessPool,
+    start: AccessPool,
+    compare: AccessPool,
 }
 
-/// Places for looks of one kind.
+/// Bounds the accesses for one purpose.
 #[derive(Debug)]
-struct LooksOfAKind {
+struct AccessPool {
+    /// [`MAX_CONCURRENT`] permits, for all paths together.
     all: Arc<Semaphore>,
-    /// The one at each path, for as long as somebody has it or waits for it.
+    /// The one permit of each path, for as long as somebody has it or waits for it.
     paths: Mutex<HashMap<PathBuf, Weak<Semaphore>>>,
 }
 
-/// What a look needs to be under way.
-type Place = [OwnedSemaphorePermit; 2];
+/// What an access holds while it is under way: the permit of its path, and one of its pool.
+type Permits = [OwnedSemaphorePermit; 2];
 
-/// What a look is for.
+/// What an access is for.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Look {
+pub(super) enum FsAccess {
     /// A call is checked.
-    Check,
+    Validate,
     /// A worker is about to be started.
-    Load,
+    Start,
     /// The files of a loaded model are compared with what they were.
     Compare,
 }
 
-/// How long several looks are waited for together.
+/// The time that several steps have together: how long that is, and when it is over.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TimeLimit {
-    time: Duration,
-    end: Instant,
+    pub(super) time: Duration,
+    pub(super) end: Instant,
 }
 
 /// A file system that did not answer in time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unresponsive {
-    /// Where it was looked at.
+    /// The path that was accessed.
     pub path: PathBuf,
-    /// How long it was waited for, with all that was looked at before.
+    /// How long it was waited for, with all accesses of the same limit before.
     pub waited: Duration,
 }
 
-/// Looks of one kind below one root at the same time.
-const PLACES: usize = 8;
+/// Accesses for one purpose below one root at the same time.
+const MAX_CONCURRENT: usize = 8;
 
 impl FileSystems {
     /// Those of `roots`, each as it was given and with all links resolved.
     pub(super) fn of(roots: impl IntoIterator<Item = [PathBuf; 2]>) -> Self {
         let root = |paths: [PathBuf; 2]| Root {
             paths: paths.map(|path| plain(&path)),
-            looks: Looks::default(),
+            pools: RootPools::default(),
         };
-        Self(Arc::new(Places {
+        Self(Arc::new(Inner {
             roots: roots.into_iter().map(root).collect(),
-            others: Looks::default(),
+            others: RootPools::default(),
         }))
     }
 
-    /// What `work`, which looks at what is at `path` and nowhere else, comes to. It goes on when nobody waits for it any more.
+    /// The result of `work`, which accesses `path` and nothing else. It goes on when nobody waits for it any more.
     ///
     /// # Errors
     ///
-    /// When it has not ended within `limit`, or not begun, as others hang there.
-    pub(super) async fn look<T: Send + 'static>(
+    /// When it has not ended within `limit`, or not begun, as other accesses hang there.
+    pub(super) async fn run<T: Send + 'static>(
         &self,
-        look: Look,
+        access: FsAccess,
         path: &Path,
         limit: TimeLimit,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Unresponsive> {
-        let looking = async {
+        let running = async {
             let plain = plain(path);
-            let place = self.looks(look, &plain).place(&plain).await;
-            begin(look, path, place, work).await
+            let permits = self.pool(access, &plain).acquire(&plain).await;
+            begin(access, path, permits, work).await
         };
-        match timeout_at(limit.end, looking).await.map(or_unwind) {
+        match timeout_at(limit.end, running).await.map(or_unwind) {
             Ok(Some(found)) => Ok(found),
             Ok(None) | Err(_) => Err(Unresponsive {
                 path: path.to_owned(),
@@ -125,8 +126,8 @@ impl FileSystems {
         }
     }
 
-    /// Those of the innermost root that `path`, which is plain, lies below.
-    fn looks(&self, look: Look, path: &Path) -> &LooksOfAKind {
+    /// The pool of the innermost root that `path`, which is plain, lies below.
+    fn pool(&self, access: FsAccess, path: &Path) -> &AccessPool {
         let depth = |root: &Root| {
             let above = root.paths.iter().filter(|root| path.starts_with(root));
             above.map(|root| root.components().count()).max()
@@ -135,25 +136,25 @@ impl FileSystems {
         let innermost = roots
             .filter_map(|root| Some((depth(root)?, root)))
             .max_by_key(|(depth, _)| *depth);
-        let looks = innermost.map_or(&self.0.others, |(_, root)| &root.looks);
-        match look {
-            Look::Check => &looks.checks,
-            Look::Load => &looks.loads,
-            Look::Compare => &looks.comparisons,
+        let pools = innermost.map_or(&self.0.others, |(_, root)| &root.pools);
+        match access {
+            FsAccess::Validate => &pools.validate,
+            FsAccess::Start => &pools.start,
+            FsAccess::Compare => &pools.compare,
         }
     }
 }
 
-impl LooksOfAKind {
-    /// Waits for a place at `path`. `None`: never, as they are not closed.
-    async fn place(&self, path: &Path) -> Option<Place> {
-        // Its own first: who waits for what hangs keeps no place from others.
-        let own = self.own(path).acquire_owned().await.ok()?;
+impl AccessPool {
+    /// Waits for the permits of an access to `path`. `None`: never, as the semaphores are not closed.
+    async fn acquire(&self, path: &Path) -> Option<Permits> {
+        // That of the path first: who waits for a path that hangs keeps no permit from others.
+        let own = self.path_permit(path).acquire_owned().await.ok()?;
         Some([own, self.all.clone().acquire_owned().await.ok()?])
     }
 
-    /// The one place at `path`.
-    fn own(&self, path: &Path) -> Arc<Semaphore> {
+    /// The semaphore with the one permit of `path`.
+    fn path_permit(&self, path: &Path) -> Arc<Semaphore> {
         let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(own) = paths.get(path).and_then(Weak::upgrade) {
             return own;
@@ -165,10 +166,10 @@ impl LooksOfAKind {
     }
 }
 
-impl Default for LooksOfAKind {
+impl Default for AccessPool {
     fn default() -> Self {
         Self {
-            all: Arc::new(Semaphore::new(PLACES)),
+            all: Arc::new(Semaphore::new(MAX_CONCURRENT)),
             paths: Mutex::default(),
         }
     }
@@ -182,19 +183,19 @@ impl TimeLimit {
     }
 }
 
-impl Look {
+impl FsAccess {
     /// Where tests can hold it up.
     fn failpoint(self) -> &'static str {
         match self {
-            Self::Check => "look-to-check",
-            Self::Load => "look-to-load",
+            Self::Validate => "look-to-check",
+            Self::Start => "look-to-load",
             Self::Compare => "look-to-compare",
         }
     }
 }
 
 /// `path` from `/` on, with each `..` carried out on its name: where a link leads elsewhere, that is not seen, as nothing may be
-/// looked at.
+/// accessed.
 fn plain(path: &Path) -> PathBuf {
     // It fails only for an empty path, or without a current directory.
     let path = path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -211,22 +212,22 @@ fn plain(path: &Path) -> PathBuf {
 }
 
 fn begin<T: Send + 'static>(
-    look: Look,
+    access: FsAccess,
     path: &Path,
-    place: Option<Place>,
+    permits: Option<Permits>,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> JoinHandle<T> {
     let name = path
         .file_name()
         .map(|name| name.to_string_lossy().into_owned());
     spawn_blocking(move || {
-        let _place = place;
-        failpoint::pass(look.failpoint(), name.as_deref());
+        let _permits = permits;
+        failpoint::pass(access.failpoint(), name.as_deref());
         work()
     })
 }
 
-/// What a look found. `None`: the runtime ends.
+/// The result of an access. `None`: the runtime ends.
 fn or_unwind<T>(ended: Result<T, JoinError>) -> Option<T> {
     match ended.map_err(JoinError::try_into_panic) {
         Ok(found) => Some(found),
@@ -251,7 +252,9 @@ mod tests {
 
     async fn check(systems: &FileSystems, path: &str, limit: Duration) -> Result<(), Unresponsive> {
         let limit = TimeLimit::new(limit);
-        systems.look(Look::Check, path.as_ref(), limit, || ()).await
+        systems
+            .run(FsAccess::Validate, path.as_ref(), limit, || ())
+            .await
     }
 
     /// Begins a check that hangs until what is given is dropped, and waits for it no longer.
@@ -260,7 +263,12 @@ mod tests {
         let work = move || {
             let _ = held.recv();
         };
-        let given_up = systems.look(Look::Check, path.as_ref(), TimeLimit::new(AT_ONCE), work);
+        let given_up = systems.run(
+            FsAccess::Validate,
+            path.as_ref(),
+            TimeLimit::new(AT_ONCE),
+            work,
+        );
         let expected = Unresponsive {
             path: path.into(),
             waited: AT_ONCE,
@@ -271,7 +279,7 @@ mod tests {
 
     async fn hang_everywhere(systems: &FileSystems, directory: &str) -> Vec<SyncSender<()>> {
         let mut hung = Vec::new();
-        for n in 0..PLACES {
+        for n in 0..MAX_CONCURRENT {
             hung.push(hang(systems, &format!("{directory}/{n}")).await);
         }
         hung
@@ -282,17 +290,17 @@ mod tests {
         let systems = file_systems(&["/a", "/b"]);
         let hung = hang_everywhere(&systems, "/a").await;
         assert!(check(&systems, "/a/one-more", AT_ONCE).await.is_err());
-        let places = systems.looks(Look::Check, "/a".as_ref()).all.clone();
-        assert_eq!(places.available_permits(), 0);
-        for (look, path) in [
-            (Look::Load, "/a/m"),
-            (Look::Compare, "/a/m"),
-            (Look::Check, "/b/m"),
-            (Look::Check, "/elsewhere/m"),
+        let pool = systems.pool(FsAccess::Validate, "/a".as_ref()).all.clone();
+        assert_eq!(pool.available_permits(), 0);
+        for (access, path) in [
+            (FsAccess::Start, "/a/m"),
+            (FsAccess::Compare, "/a/m"),
+            (FsAccess::Validate, "/b/m"),
+            (FsAccess::Validate, "/elsewhere/m"),
         ] {
             let limit = TimeLimit::new(EVER);
-            let found = systems.look(look, path.as_ref(), limit, || 1).await;
-            assert_eq!(found, Ok(1), "{look:?} {path}");
+            let found = systems.run(access, path.as_ref(), limit, || 1).await;
+            assert_eq!(found, Ok(1), "{access:?} {path}");
         }
         drop(hung);
         assert!(check(&systems, "/a/one-more", EVER).await.is_ok());
@@ -302,19 +310,19 @@ mod tests {
     async fn a_path_that_hangs_takes_one_thread_and_none_from_its_root() {
         let systems = file_systems(&["/a"]);
         let mut hung = Vec::new();
-        for n in 0..2 * PLACES {
+        for n in 0..2 * MAX_CONCURRENT {
             let same = ["/a/m", "/a/./n/../m"][n % 2];
             hung.push(hang(&systems, same).await);
         }
-        let places = systems.looks(Look::Check, "/a".as_ref()).all.clone();
-        assert_eq!(places.available_permits(), PLACES - 1);
+        let pool = systems.pool(FsAccess::Validate, "/a".as_ref()).all.clone();
+        assert_eq!(pool.available_permits(), MAX_CONCURRENT - 1);
         assert!(check(&systems, "/a/n", EVER).await.is_ok());
         drop(hung);
         assert!(check(&systems, "/a/m", EVER).await.is_ok());
     }
 
     #[tokio::test]
-    async fn a_look_is_one_of_the_innermost_root() {
+    async fn an_access_is_one_of_the_innermost_root() {
         let roots = ["/a", "/a/b", "/a/b/c/../d"];
         let hung = ["/a", "/a/b", "/a/b/../b", "/a/b/d", "/a/b/d/../../b/c"];
         let innermost = ["/a", "/a/b", "/a/b", "/a/b/d", "/a/b"];
@@ -328,8 +336,8 @@ mod tests {
                 let systems = file_systems(&roots);
                 let _hung = hang_everywhere(&systems, directory).await;
                 for (root, path) in neighbours {
-                    let places = &systems.looks(Look::Check, path.as_ref()).all;
-                    let taken = places.available_permits() == 0;
+                    let pool = &systems.pool(FsAccess::Validate, path.as_ref()).all;
+                    let taken = pool.available_permits() == 0;
                     assert_eq!(taken, root == innermost, "{directory} {path}");
                 }
             }
@@ -337,14 +345,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn paths_are_forgotten_that_nobody_looks_at() {
+    async fn paths_are_forgotten_that_nobody_accesses() {
         let systems = file_systems(&["/a"]);
         for n in 0..100 {
             let path = format!("/a/{n}");
             assert!(check(&systems, &path, EVER).await.is_ok());
         }
-        let looks = systems.looks(Look::Check, "/a".as_ref());
-        let known = looks.paths.lock().expect("no panic").len();
-        assert!(known <= PLACES + 1, "{known}");
+        let pool = systems.pool(FsAccess::Validate, "/a".as_ref());
+        let known = pool.paths.lock().expect("no panic").len();
+        assert!(known <= MAX_CONCURRENT + 1, "{known}");
     }
 }

@@ -15,7 +15,7 @@ use std::{
 use sha2::{Digest, Sha256};
 use tokio::{task::JoinSet, time::Instant};
 
-use super::file_system::{FileSystems, Look, TimeLimit, Unresponsive};
+use super::file_system::{FileSystems, FsAccess, TimeLimit, Unresponsive};
 use crate::{
     model::Source,
     worker::{ModelFiles, WorkerConfig},
@@ -25,8 +25,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct LoadedFiles {
     /// What was given, links not resolved.
-    places: Vec<PathBuf>,
-    marks: Marks,
+    paths: Vec<PathBuf>,
+    fingerprints: Fingerprints,
     file_systems: FileSystems,
 }
 
@@ -42,11 +42,11 @@ pub(super) struct FileWatch {
 pub(super) type FilesChange = Option<String>;
 
 /// Files by their paths.
-type Marks = BTreeMap<PathBuf, Mark>;
+type Fingerprints = BTreeMap<PathBuf, FileFingerprint>;
 
 /// What distinguishes a file from what it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Mark {
+struct FileFingerprint {
     bytes: u64,
     modified: (i64, i64),
     inode: u64,
@@ -56,7 +56,7 @@ struct Mark {
 const INTERVAL: Duration = Duration::from_secs(2);
 
 /// How long somebody waits who asks for a look of his own.
-const FILE_SYSTEM_TIMEOUT: Duration = Duration::from_secs(2);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a driver waits, which has time: a file system may be slow.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(60);
@@ -64,8 +64,8 @@ const WATCH_TIMEOUT: Duration = Duration::from_secs(60);
 /// More files than a model has.
 const MAX_FILES: usize = 10_000;
 
-/// How the names of files end that engines read.
-const ENDINGS: &[&str] = &["safetensors", "gguf", "uqff", "json", "jinja"];
+/// Extensions of the files that engines read.
+const EXTENSIONS: &[&str] = &["safetensors", "gguf", "uqff", "json", "jinja"];
 
 impl LoadedFiles {
     /// The files that a worker with `config` is about to read. `None` where there are none, or they cannot be looked
@@ -86,16 +86,16 @@ impl LoadedFiles {
             _ => None,
         };
         let given = given.map(PathBuf::as_path);
-        let places: Vec<_> = given
+        let paths: Vec<_> = given
             .into_iter()
-            .chain(spec.paths_beside())
+            .chain(spec.auxiliary_paths())
             .map(Path::to_path_buf)
             .collect();
-        let marks = look(file_systems, Look::Load, &places, limit).await?;
-        let marks = marks.filter(|marks| !marks.is_empty());
-        Ok(marks.map(|marks| Self {
-            places,
-            marks,
+        let fingerprints = scan(file_systems, FsAccess::Start, &paths, limit).await?;
+        let fingerprints = fingerprints.filter(|fingerprints| !fingerprints.is_empty());
+        Ok(fingerprints.map(|fingerprints| Self {
+            paths,
+            fingerprints,
             file_systems: file_systems.clone(),
         }))
     }
@@ -104,10 +104,10 @@ impl LoadedFiles {
     /// anew may give others.
     pub(super) fn digest(&self) -> String {
         let mut digest = Sha256::new();
-        for (path, mark) in &self.marks {
-            let (seconds, nanoseconds) = mark.modified;
+        for (path, fingerprint) in &self.fingerprints {
+            let (seconds, nanoseconds) = fingerprint.modified;
             digest.update(path.as_os_str().as_encoded_bytes());
-            digest.update(format!("\0{} {seconds} {nanoseconds}\0", mark.bytes));
+            digest.update(format!("\0{} {seconds} {nanoseconds}\0", fingerprint.bytes));
         }
         format!("{:x}", digest.finalize())
     }
@@ -115,13 +115,13 @@ impl LoadedFiles {
     /// Looks whether they have changed; `None` where that is not known within `limit`.
     async fn compare(&self, limit: Duration) -> Option<FilesChange> {
         let limit = TimeLimit::new(limit);
-        let now = look(&self.file_systems, Look::Compare, &self.places, limit).await;
-        now.ok()?.map(|now| difference(&self.marks, &now))
+        let now = scan(&self.file_systems, FsAccess::Compare, &self.paths, limit).await;
+        now.ok()?.map(|now| difference(&self.fingerprints, &now))
     }
 
     /// Whether they have changed, as far as that is known within a short time.
     pub(super) async fn change(&self) -> FilesChange {
-        self.compare(FILE_SYSTEM_TIMEOUT).await?
+        self.compare(QUERY_TIMEOUT).await?
     }
 }
 
@@ -146,40 +146,44 @@ impl FileWatch {
     }
 }
 
-/// What there is at all `places`; `None` where that cannot be looked at.
-async fn look(
+/// What there is at all `paths`; `None` where that cannot be looked at.
+async fn scan(
     file_systems: &FileSystems,
-    look: Look,
-    places: &[PathBuf],
+    access: FsAccess,
+    paths: &[PathBuf],
     limit: TimeLimit,
-) -> Result<Option<Marks>, Unresponsive> {
-    let mut marks = Marks::new();
-    for place in places {
-        let at = place.clone();
-        let found = file_systems.look(look, place, limit, move || read(&at));
+) -> Result<Option<Fingerprints>, Unresponsive> {
+    let mut fingerprints = Fingerprints::new();
+    for path in paths {
+        let at = path.clone();
+        let found = file_systems.run(access, path, limit, move || read(&at));
         match found.await? {
-            Ok(found) => marks.extend(found),
+            Ok(found) => fingerprints.extend(found),
             Err(_) => return Ok(None),
         }
     }
-    Ok(Some(marks))
+    Ok(Some(fingerprints))
 }
 
-/// What there is at `place`, and in it where it is a directory. Blocks.
-fn read(place: &Path) -> io::Result<Marks> {
-    let mut marks = Marks::new();
-    match place.canonicalize() {
-        Ok(resolved) if resolved.is_dir() => read_directory(&resolved, true, &mut marks)?,
-        Ok(resolved) => mark(&resolved, &mut marks)?,
+/// What there is at `path`, and in it where it is a directory. Blocks.
+fn read(path: &Path) -> io::Result<Fingerprints> {
+    let mut fingerprints = Fingerprints::new();
+    match path.canonicalize() {
+        Ok(resolved) if resolved.is_dir() => read_directory(&resolved, true, &mut fingerprints)?,
+        Ok(resolved) => record_fingerprint(&resolved, &mut fingerprints)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    Ok(marks)
+    Ok(fingerprints)
 }
 
-fn read_directory(directory: &Path, deeper: bool, marks: &mut Marks) -> io::Result<()> {
+fn read_directory(
+    directory: &Path,
+    deeper: bool,
+    fingerprints: &mut Fingerprints,
+) -> io::Result<()> {
     for entry in std::fs::read_dir(directory)? {
-        if marks.len() >= MAX_FILES {
+        if fingerprints.len() >= MAX_FILES {
             return Ok(());
         }
         let entry = entry?;
@@ -187,43 +191,45 @@ fn read_directory(directory: &Path, deeper: bool, marks: &mut Marks) -> io::Resu
         if entry.file_type()?.is_dir() {
             // The modules of an embedding model have directories of their own, and nothing is deeper.
             if deeper {
-                read_directory(&path, false, marks)?;
+                read_directory(&path, false, fingerprints)?;
             }
         } else if is_read(&path) {
-            mark(&path, marks)?;
+            record_fingerprint(&path, fingerprints)?;
         }
     }
     Ok(())
 }
 
 fn is_read(path: &Path) -> bool {
-    let ending = path.extension().and_then(|ending| ending.to_str());
-    ending.is_some_and(|ending| ENDINGS.contains(&ending))
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|extension| EXTENSIONS.contains(&extension))
 }
 
-fn mark(path: &Path, marks: &mut Marks) -> io::Result<()> {
+fn record_fingerprint(path: &Path, fingerprints: &mut Fingerprints) -> io::Result<()> {
     let about = match std::fs::metadata(path) {
         Ok(about) => about,
         // A link into the void, or gone since its directory was read.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
-    let mark = Mark {
+    let fingerprint = FileFingerprint {
         bytes: about.len(),
         modified: (about.mtime(), about.mtime_nsec()),
         inode: about.ino(),
     };
-    marks.insert(path.to_owned(), mark);
+    fingerprints.insert(path.to_owned(), fingerprint);
     Ok(())
 }
 
 /// How `now` differs from `then`, by the first file that does.
-fn difference(then: &Marks, now: &Marks) -> FilesChange {
-    let changed = then.iter().find_map(|(path, mark)| match now.get(path) {
-        Some(now) if now == mark => None,
-        Some(_) => Some((path, "was changed")),
-        None => Some((path, "is not there any more")),
-    });
+fn difference(then: &Fingerprints, now: &Fingerprints) -> FilesChange {
+    let changed = then
+        .iter()
+        .find_map(|(path, fingerprint)| match now.get(path) {
+            Some(now) if now == fingerprint => None,
+            Some(_) => Some((path, "was changed")),
+            None => Some((path, "is not there any more")),
+        });
     let added = || {
         let mut added = now.keys().filter(|path| !then.contains_key(*path));
         added.next().map(|path| (path, "was added"))
@@ -242,10 +248,10 @@ mod tests {
 
     use super::*;
 
-    fn changes(place: &Path, change: impl FnOnce()) -> FilesChange {
-        let then = read(place).expect("files");
+    fn changes(path: &Path, change: impl FnOnce()) -> FilesChange {
+        let then = read(path).expect("files");
         change();
-        difference(&then, &read(place).expect("files"))
+        difference(&then, &read(path).expect("files"))
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{
     history_sampler::HistorySampling,
     holders::Holder,
     loader::{LoadError, LoadOptions, Loader, UnloadError, UnloadOptions},
-    pressure,
+    memory_pressure,
     reconciler::Reconciler,
     registry::{DeclarationError, Registry, RegistryError},
     routing::{AdmissionError, Admitted, ModelRequest, Router},
@@ -23,9 +23,9 @@ use super::{
 };
 use crate::{
     catalog::{
-        AnswerToRemember, Catalog, CatalogEntry, EntryChange, ListQuery, NewEntry, StorageError,
+        Catalog, CatalogEntry, EntryChange, ListQuery, NewEntry, ResponseToStore, StorageError,
     },
-    model::{Etag, ModelId, Stage, Status, Switch},
+    model::{Etag, ModelId, StateKind, Status, Switch},
     prepared::PreparedCache,
     supervisor::Tasks,
 };
@@ -52,8 +52,8 @@ impl Fleet {
         let probe = supervisor.liveness_probe("session-expiry", sessions::EXPIRY_INTERVAL);
         let expiry = sessions.clone().expire(probe);
         context.tasks.critical("session-expiry", expiry);
-        let probe = supervisor.liveness_probe("memory-pressure", pressure::CHECK_INTERVAL);
-        let relieving = pressure::relieve(context.clone(), probe);
+        let probe = supervisor.liveness_probe("memory-pressure", memory_pressure::CHECK_INTERVAL);
+        let relieving = memory_pressure::relieve(context.clone(), probe);
         context.tasks.critical("memory-pressure", relieving);
         Arc::new(Self {
             registry: Registry::new(context.clone(), loader.clone()),
@@ -85,7 +85,7 @@ impl Fleet {
             let (command, report) = UnloadCommand::new(drain);
             model.send(DriverCommand::Unload(command)).await;
             // A driver that is gone has left no worker behind; that of one that hangs was killed.
-            model.answer(report).wait().await;
+            model.reply(report).wait().await;
         };
         join_all(self.all().into_iter().map(unload)).await;
         self.context.end_drivers.cancel();
@@ -165,7 +165,7 @@ impl Fleet {
     pub fn active(&self) -> Vec<Status> {
         self.context
             .event_log
-            .select(|status| status.stage.is_active())
+            .select(|status| status.state.is_active())
     }
 
     /// Who holds the model `id`.
@@ -184,16 +184,16 @@ impl Fleet {
     }
 
     /// Whether every required model has been READY or FAILED since the start.
-    pub fn is_settled(&self) -> bool {
-        self.context.is_settled()
+    pub fn required_models_done(&self) -> bool {
+        self.context.required_models_done()
     }
 
     /// Whether every required model that is known to be one is READY.
     pub fn required_are_ready(&self) -> bool {
         let ready = |model: &Arc<TrackedModel>| {
-            !model.facts().entry.spec.required || model.status().stage == Stage::Ready
+            !model.facts().entry.spec.required || model.status().state == StateKind::Ready
         };
-        self.is_settled() && self.all().iter().all(ready)
+        self.required_models_done() && self.all().iter().all(ready)
     }
 
     /// The cache of prepared weights, if any are kept.
@@ -212,7 +212,7 @@ impl Fleet {
     }
 }
 
-/// What is asked for is passed on; the contracts are those of whom it is passed on to.
+/// Calls that are passed on: each method has the contract of the one that it names.
 impl Fleet {
     /// [`Reconciler::reconcile`].
     pub async fn reconcile(&self) -> Result<(), StorageError> {
@@ -265,9 +265,9 @@ impl Fleet {
         self.loader.unload(name, options).await
     }
 
-    /// [`Loader::undesire_inactive`].
-    pub async fn undesire_inactive(&self, force: bool) -> Result<(), StorageError> {
-        self.loader.undesire_inactive(force).await
+    /// [`Loader::clear_desired_of_inactive`].
+    pub async fn clear_desired_of_inactive(&self, force: bool) -> Result<(), StorageError> {
+        self.loader.clear_desired_of_inactive(force).await
     }
 
     /// [`Router::admit`].
@@ -275,9 +275,9 @@ impl Fleet {
         self.router.admit(request).await
     }
 
-    /// [`Router::admit_unscheduled`].
-    pub async fn admit_unscheduled(&self, name: &ModelId) -> Result<Permit, AdmissionError> {
-        self.router.admit_unscheduled(name).await
+    /// [`Router::admit_without_engine`].
+    pub async fn admit_without_engine(&self, name: &ModelId) -> Result<Permit, AdmissionError> {
+        self.router.admit_without_engine(name).await
     }
 
     /// [`Switcher::switch`].
@@ -338,7 +338,7 @@ impl Fleet {
     pub async fn create(
         &self,
         new: NewEntry,
-        request: Option<AnswerToRemember>,
+        request: Option<ResponseToStore>,
     ) -> Result<CatalogEntry, RegistryError> {
         self.registry.create(new, request).await
     }
@@ -353,7 +353,7 @@ impl Fleet {
         &self,
         id: &ModelId,
         change: EntryChange,
-        request: Option<AnswerToRemember>,
+        request: Option<ResponseToStore>,
     ) -> Result<(CatalogEntry, bool), RegistryError> {
         self.registry.update(id, change, request).await
     }
@@ -373,7 +373,7 @@ impl Fleet {
         id: &ModelId,
         etag: Option<Etag>,
         force: bool,
-        request: impl FnOnce(Option<UnloadReport>) -> Option<AnswerToRemember>,
+        request: impl FnOnce(Option<UnloadReport>) -> Option<ResponseToStore>,
     ) -> Result<Option<UnloadReport>, RegistryError> {
         self.registry.delete(id, etag, force, request).await
     }

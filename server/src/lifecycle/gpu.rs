@@ -1,6 +1,6 @@
 //! What the devices are called that models are on.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use crate::system::Device;
 
@@ -17,6 +17,9 @@ pub(super) const CPU: &str = "cpu";
 
 /// Name of a worker's GPU to that worker, which sees no other.
 pub(super) const ONLY_GPU: &str = "cuda:0";
+
+/// How long a device is waited for whose memory is read before a model is let in or placed on it.
+pub(super) const DEVICE_READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Gpu {
     pub(super) fn of(device: &Device) -> Self {

@@ -17,7 +17,8 @@ use tokio::{
 use super::{
     context::Context,
     eviction::Evictor,
-    memory::Need,
+    file_system::TimeLimit,
+    memory::MemoryNeed,
     worker_task::{WorkerLaunch, WorkerReport, WorkerTask},
 };
 use crate::{
@@ -34,7 +35,7 @@ pub(super) struct Inspector {
 
 /// Why a model is not loaded anew.
 #[derive(Debug)]
-pub(super) enum NoReload {
+pub(super) enum ReloadRefused {
     /// It cannot be, or nobody could look.
     Unfit(Failure),
     /// Nobody can look for now.
@@ -65,21 +66,21 @@ impl Inspector {
         spec: &Spec,
         may_evict: bool,
         time: Duration,
-    ) -> Result<(), NoReload> {
+    ) -> Result<(), ReloadRefused> {
         let limit = TimeLimit::new(time);
         let (context, id, spec) = (self.context.clone(), id.clone(), spec.clone());
         let queue = self.queue.clone();
         let inspected = self.context.tasks.finish(async move {
-            let place = queue.join().map_err(NoReload::TooMany)?;
+            let entry = queue.join().map_err(ReloadRefused::TooMany)?;
             let inspected = async {
-                let files = download(&context, &spec, &limit).await?;
+                let files = download(&context, &spec, limit).await?;
                 let permit = tokio::select! {
-                    permit = timeout_at(limit.end, place.permit()) => permit.map_err(|_| limit.not_inspected())?,
+                    permit = timeout_at(limit.end, entry.permit()) => permit.map_err(|_| not_inspected(limit))?,
                     () = context.closing.cancelled() => return Err(unfinished(Reason::ShuttingDown)),
                 };
                 inspect(&context, &id, &spec, files, may_evict, permit).await
             };
-            inspected.await.map_err(NoReload::Unfit)
+            inspected.await.map_err(ReloadRefused::Unfit)
         });
         let died = || {
             Failure::new(
@@ -88,38 +89,7 @@ impl Inspector {
             )
         };
         let inspected = inspected.await;
-        inspected.unwrap_or_else(|| Err(NoReload::Unfit(died())))
-    }
-}
-
-/// How long all that comes before an inspection may take.
-struct TimeLimit {
-    time: Duration,
-    end: Instant,
-}
-
-impl TimeLimit {
-    fn new(time: Duration) -> Self {
-        let end = Instant::now() + time;
-        Self { time, end }
-    }
-
-    fn not_downloaded(&self) -> Failure {
-        let message = format!(
-            "the model's files were not downloaded within {:.1} s; what has come is kept: load again, or with a longer \
-             timeout",
-            self.time.as_secs_f64()
-        );
-        Failure::new(Reason::LoadTimeout, message)
-    }
-
-    fn not_inspected(&self) -> Failure {
-        let message = format!(
-            "the model's files were not inspected within {:.1} s: reloads of other models came first, or wait for file \
-             systems that hang; load again, or with a longer timeout",
-            self.time.as_secs_f64()
-        );
-        Failure::new(Reason::LoadTimeout, message)
+        inspected.unwrap_or_else(|| Err(ReloadRefused::Unfit(died())))
     }
 }
 
@@ -127,7 +97,7 @@ impl TimeLimit {
 async fn download(
     context: &Context,
     spec: &Spec,
-    limit: &TimeLimit,
+    limit: TimeLimit,
 ) -> Result<Option<ModelFiles>, Failure> {
     let Source::HuggingFace(hub) = &spec.source else {
         return Ok(None);
@@ -138,7 +108,7 @@ async fn download(
         snapshot = timeout_at(limit.end, context.downloads.fetch(hub, &progress)) => snapshot,
         () = context.closing.cancelled() => return Err(unfinished(Reason::ShuttingDown)),
     };
-    let snapshot = snapshot.map_err(|_| limit.not_downloaded())?;
+    let snapshot = snapshot.map_err(|_| not_downloaded(limit))?;
     Ok(Some(ModelFiles::Path(snapshot?.path)))
 }
 
@@ -165,7 +135,7 @@ async fn inspect(
     let learned = model.map(|model| model.facts().learned.clone());
     let (host, device) = context.known_need(spec, &learned.unwrap_or_default(), gpu.as_ref());
     let device = device.unwrap_or(inspection.need_device_bytes);
-    let need = Need {
+    let need = MemoryNeed {
         host: host.unwrap_or(inspection.need_host_bytes),
         device: gpu.map(|gpu| (gpu, device)),
     };
@@ -173,7 +143,7 @@ async fn inspect(
     context.memory.check_again(id, &need, &evictor).await
 }
 
-/// Waits for the verdict of `task`, and for its end. `permit` is given back with the end of the process, if that takes
+/// Waits for what `task` finds, and for its end. `permit` is given back with the end of the process, if that takes
 /// longer than anybody should wait for.
 async fn wait_for_inspection(
     context: &Arc<Context>,
@@ -183,27 +153,27 @@ async fn wait_for_inspection(
     let limits = &context.limits;
     let closing = context.closing.cancelled();
     tokio::pin!(closing);
-    let mut verdict = None;
+    let mut outcome = None;
     let mut deadline = Instant::now() + limits.ready_timeout + limits.kill_timeout;
     loop {
         let report = tokio::select! {
-            () = &mut closing, if verdict.is_none() => Err(Reason::ShuttingDown),
+            () = &mut closing, if outcome.is_none() => Err(Reason::ShuttingDown),
             report = timeout_at(deadline, task.next()) => report.map_err(|_| Reason::LoadStalled),
         };
-        let judged = match report {
+        let reported = match report {
             Ok(Some(WorkerReport::Inspected { inspection, .. })) => Ok(inspection),
             Ok(Some(WorkerReport::Fault(failure))) => Err(failure),
-            Ok(Some(WorkerReport::Exited(failure))) => return verdict.unwrap_or(Err(failure)),
+            Ok(Some(WorkerReport::Exited(failure))) => return outcome.unwrap_or(Err(failure)),
             Ok(Some(_)) => continue,
-            Ok(None) => return verdict.unwrap_or_else(|| Err(unfinished(Reason::WorkerDied))),
+            Ok(None) => return outcome.unwrap_or_else(|| Err(unfinished(Reason::WorkerDied))),
             Err(reason) => Err(unfinished(reason)),
         };
-        if let Some(verdict) = verdict.take_if(|_| Instant::now() >= deadline) {
+        if let Some(outcome) = outcome.take_if(|_| Instant::now() >= deadline) {
             // It was killed and does not go: nobody has to wait for that, but those who would start another.
             keep_until_reaped(context, task, permit);
-            return verdict;
+            return outcome;
         }
-        verdict.get_or_insert(judged);
+        outcome.get_or_insert(reported);
         deadline = Instant::now() + limits.kill_timeout;
         task.kill();
     }
@@ -224,6 +194,24 @@ fn keep_until_reaped(
         }
         drop(permit);
     });
+}
+
+fn not_downloaded(limit: TimeLimit) -> Failure {
+    let message = format!(
+        "the model's files were not downloaded within {:.1} s; what has come is kept: load again, or with a longer \
+         timeout",
+        limit.time.as_secs_f64()
+    );
+    Failure::new(Reason::LoadTimeout, message)
+}
+
+fn not_inspected(limit: TimeLimit) -> Failure {
+    let message = format!(
+        "the model's files were not inspected within {:.1} s: reloads of other models came first, or wait for file \
+         systems that hang; load again, or with a longer timeout",
+        limit.time.as_secs_f64()
+    );
+    Failure::new(Reason::LoadTimeout, message)
 }
 
 fn unfinished(reason: Reason) -> Failure {

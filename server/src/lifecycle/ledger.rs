@@ -13,7 +13,7 @@ use crate::model::ModelId;
 pub(super) struct Ledger {
     entries: BTreeMap<ModelId, LedgerEntry>,
     /// What workers held that are gone and whose memory was not seen to come back yet.
-    departing: u64,
+    unreclaimed: u64,
 }
 
 /// What there is, in bytes.
@@ -54,7 +54,7 @@ pub(super) struct OtherModels {
     /// Those that are going, whose memory may have come back already.
     pub(super) leaving: Vec<(ModelId, u64)>,
     /// Workers that are gone and whose memory was not seen to come back yet.
-    pub(super) departing: u64,
+    pub(super) unreclaimed: u64,
 }
 
 /// What to do about a model that wants in.
@@ -88,7 +88,7 @@ pub(super) fn with_headroom(need: u64) -> u64 {
 impl Ledger {
     /// Decides about a model that needs `need` bytes. `candidates` may be evicted for it, the first first;
     /// those that claim nothing here are of no help and stay.
-    pub(super) fn weigh(
+    pub(super) fn evaluate(
         &self,
         need: u64,
         capacity: Capacity,
@@ -103,7 +103,7 @@ impl Ledger {
             ReservationState::Leaving => entry.measured,
             _ => 0,
         });
-        let leaving = going.saturating_add(self.departing);
+        let leaving = going.saturating_add(self.unreclaimed);
         let mut soon = free.saturating_add(leaving);
         if want <= soon {
             return LedgerDecision::Wait;
@@ -118,8 +118,8 @@ impl Ledger {
                 return LedgerDecision::Evict(evicted);
             }
         }
-        let unsettled = self.sum(LedgerEntry::unsettled);
-        if want <= soon.saturating_add(unsettled) {
+        let not_yet_used = self.sum(LedgerEntry::not_yet_used);
+        if want <= soon.saturating_add(not_yet_used) {
             return LedgerDecision::Wait;
         }
         LedgerDecision::Refused {
@@ -140,15 +140,17 @@ impl Ledger {
 
     /// What another model could have now, with headroom.
     pub(super) fn free(&self, capacity: Capacity) -> u64 {
-        let claimed = self.sum(LedgerEntry::bytes).saturating_add(self.departing);
+        let claimed = self
+            .sum(LedgerEntry::bytes)
+            .saturating_add(self.unreclaimed);
         // What models hold is gone from what the system can give; what they are about to take is not.
-        let promised = self.sum(LedgerEntry::unsettled);
+        let promised = self.sum(LedgerEntry::not_yet_used);
         let of_limit = capacity.limit.saturating_sub(claimed);
         of_limit.min(capacity.available.saturating_sub(promised))
     }
 
     /// What all models hold together, without those that are going.
-    pub(super) fn held(&self) -> u64 {
+    pub(super) fn used_bytes(&self) -> u64 {
         self.sum(|entry| match entry.state {
             ReservationState::Leaving => 0,
             ReservationState::Loading | ReservationState::Settled | ReservationState::Stuck => {
@@ -170,7 +172,7 @@ impl Ledger {
         OtherModels {
             staying: held(staying),
             leaving: held(leaving),
-            departing: self.departing,
+            unreclaimed: self.unreclaimed,
         }
     }
 
@@ -198,17 +200,17 @@ impl Ledger {
         self.entries.remove(id).map_or(0, |entry| entry.measured)
     }
 
-    /// The worker of the model `id` is gone: what it held is on its way back without it. Gives that, for
-    /// [`Ledger::returned`].
-    pub(super) fn begin_return(&mut self, id: &ModelId) -> u64 {
+    /// The worker of the model `id` is gone: what it held is to be reclaimed without it. Gives that, for
+    /// [`Ledger::reclaimed`].
+    pub(super) fn begin_reclaim(&mut self, id: &ModelId) -> u64 {
         let held = self.release(id);
-        self.departing = self.departing.saturating_add(held);
+        self.unreclaimed = self.unreclaimed.saturating_add(held);
         held
     }
 
-    /// What was on its way back is not waited for any more.
-    pub(super) fn returned(&mut self, bytes: u64) {
-        self.departing = self.departing.saturating_sub(bytes);
+    /// What was to be reclaimed has come back, or is not waited for any more.
+    pub(super) fn reclaimed(&mut self, bytes: u64) {
+        self.unreclaimed = self.unreclaimed.saturating_sub(bytes);
     }
 
     fn sum(&self, part: impl Fn(&LedgerEntry) -> u64) -> u64 {
@@ -218,11 +220,11 @@ impl Ledger {
 
 impl LedgerEntry {
     fn bytes(&self) -> u64 {
-        self.measured.saturating_add(self.unsettled())
+        self.measured.saturating_add(self.not_yet_used())
     }
 
     /// What it was promised and has not taken yet.
-    fn unsettled(&self) -> u64 {
+    fn not_yet_used(&self) -> u64 {
         match self.state {
             ReservationState::Loading => self.reserved.saturating_sub(self.measured),
             ReservationState::Settled | ReservationState::Leaving | ReservationState::Stuck => 0,

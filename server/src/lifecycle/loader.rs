@@ -4,7 +4,7 @@
 //! that it was heard. Both happen under one lock, so that what is on disk is what the driver heard last.
 
 mod check;
-mod order;
+mod dispatch;
 mod reload;
 mod unload;
 
@@ -15,9 +15,9 @@ use tokio::sync::MutexGuard;
 pub use unload::{UnloadError, UnloadOptions};
 
 use super::{
-    command::{LoadOrder, LoadTicket, Replacement},
+    command::{LoadInstruction, LoadTicket, Replacement},
     context::{Context, UnknownModel},
-    inspection::{Inspector, NoReload, TooManyReloads},
+    inspection::{Inspector, ReloadRefused, TooManyReloads},
     session_id::SessionId,
     sessions::{Sessions, UnknownSession, release_hold},
     source::SourceError,
@@ -26,7 +26,7 @@ use crate::{
     catalog::{
         CatalogEntry, LoadRequest, OnConflict, RegisterError, RegisterOutcome, StorageError,
     },
-    model::{Failure, ModelId, Reason, Source, Spec, Stage},
+    model::{Failure, ModelId, Reason, Source, Spec, StateKind},
 };
 
 /// Whether a model that is READY is loaded anew.
@@ -85,11 +85,11 @@ pub enum LoadError {
     ShuttingDown,
     /// The model's driver panicked before it answered, or no longer turns.
     #[error("{}", Failure::of_a_lost_task().message)]
-    Lost,
+    ModelTaskFailed,
 }
 
-/// A load that may be ordered: what was checked holds for as long as the desired state is locked.
-struct CheckedOrder<'a> {
+/// A load that may be dispatched: what was checked holds for as long as the desired state is locked.
+struct CheckedLoad<'a> {
     guard: MutexGuard<'a, ()>,
     /// The model that is to be loaded.
     id: ModelId,
@@ -124,7 +124,7 @@ impl Loader {
         &self.context
     }
 
-    /// Loads the model that `name` stands for. Answers when its driver has taken the order.
+    /// Loads the model that `name` stands for. Answers when its driver has taken the instruction.
     ///
     /// # Errors
     ///
@@ -134,11 +134,11 @@ impl Loader {
         name: &ModelId,
         options: LoadOptions,
     ) -> Result<LoadTicket, LoadError> {
-        let CheckedOrder {
+        let CheckedLoad {
             guard,
             id,
             replacement,
-        } = self.prepare_order(name, &options).await?;
+        } = self.prepare_dispatch(name, &options).await?;
         let held = match &options.session {
             Some(session) => Some(self.sessions.hold(session, &id)?),
             None => None,
@@ -151,13 +151,13 @@ impl Loader {
                 if desired {
                     self.context.note_desired(&id, true);
                 }
-                let order = LoadOrder {
+                let instruction = LoadInstruction {
                     replaces: replacement,
                     may_evict: options.may_evict,
-                    forgive: true,
-                    ..LoadOrder::by_the_server(options.timeout)
+                    clear_fatal_prompt: true,
+                    ..LoadInstruction::by_the_server(options.timeout)
                 };
-                self.order_and_unlock(guard, entry, order).await
+                self.dispatch_and_unlock(guard, entry, instruction).await
             }
             Err(error) => Err(error),
         };
@@ -166,7 +166,7 @@ impl Loader {
             let ended = !self.context.holders.of(&id).contains(&holder);
             if ended {
                 release_hold(&self.context, &id, &holder);
-            } else if is_new && ticket.as_ref().is_err_and(|error| !error.is_loss()) {
+            } else if is_new && ticket.as_ref().is_err_and(|error| !error.may_have_begun()) {
                 // What was refused changes nothing: the model stays as it is. A driver that hangs may come to it.
                 self.context.holders.remove(&id, &holder);
             }
@@ -211,11 +211,11 @@ impl Loader {
     ///
     /// When it does not become READY.
     pub(super) async fn load_on_demand(&self, entry: CatalogEntry) -> Result<(), Failure> {
-        let order = LoadOrder {
+        let instruction = LoadInstruction {
             may_evict: true,
-            ..LoadOrder::by_the_server(self.context.limits.load_timeout)
+            ..LoadInstruction::by_the_server(self.context.limits.load_timeout)
         };
-        self.order_and_wait(entry, order).await
+        self.dispatch_and_wait(entry, instruction).await
     }
 
     /// The entry of `name`, registered if it was not and to stay loaded if `desired`, in one step.
@@ -272,7 +272,7 @@ impl Loader {
     pub(super) async fn loadable(&self) -> Result<Vec<ModelId>, StorageError> {
         let failed = |id: &ModelId| {
             let model = self.context.model(id);
-            model.is_some_and(|model| model.status().stage == Stage::Failed)
+            model.is_some_and(|model| model.status().state == StateKind::Failed)
         };
         let mut ids = self.context.catalog.ids().await?;
         ids.retain(|id| !failed(id));
@@ -282,8 +282,8 @@ impl Loader {
 
 impl LoadError {
     /// Whether the driver may have heard of the load all the same.
-    fn is_loss(&self) -> bool {
-        matches!(self, Self::Lost)
+    fn may_have_begun(&self) -> bool {
+        matches!(self, Self::ModelTaskFailed)
     }
 }
 
@@ -300,11 +300,11 @@ impl LoadOptions {
     }
 }
 
-impl From<NoReload> for LoadError {
-    fn from(error: NoReload) -> Self {
+impl From<ReloadRefused> for LoadError {
+    fn from(error: ReloadRefused) -> Self {
         match error {
-            NoReload::Unfit(failure) => Self::Unfit(failure),
-            NoReload::TooMany(error) => Self::TooManyReloads(error),
+            ReloadRefused::Unfit(failure) => Self::Unfit(failure),
+            ReloadRefused::TooMany(error) => Self::TooManyReloads(error),
         }
     }
 }

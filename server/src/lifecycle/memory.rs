@@ -12,13 +12,13 @@ use std::{
 };
 
 use futures::future::{BoxFuture, join_all};
-pub(super) use ledgers::Need;
-use ledgers::{AdmissionVerdict, Capacities, Ledgers};
+pub(super) use ledgers::MemoryNeed;
+use ledgers::{AdmissionDecision, Capacities, Ledgers};
 pub(super) use shortage::iec;
 use tokio::sync::watch;
 
 use super::{
-    gpu::Gpu,
+    gpu::{DEVICE_READ_TIMEOUT, Gpu},
     ledger::{Capacity, OtherModels, ReservationState, with_headroom},
 };
 use crate::{
@@ -52,7 +52,7 @@ pub(super) struct Reservation {
 
 /// What a dead worker held of a device's memory: until this is dropped, it is on its way back.
 #[derive(Debug)]
-pub(super) struct ReturningMemory {
+pub(super) struct UnreclaimedMemory {
     memory: MemoryAdmission,
     device: Arc<str>,
     bytes: u64,
@@ -78,14 +78,11 @@ pub(super) struct MemoryFill {
     /// only promised is not in use, and what is going no longer.
     pub(super) share: f64,
     /// Share that the system can still give.
-    pub(super) left: f64,
+    pub(super) available_share: f64,
 }
 
 /// How long to wait for news of memory that nobody announces.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How long a driver is waited for that is asked what a device has free.
-const DEVICE_READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl MemoryAdmission {
     /// Memory as `system` sees it, limits of the container included; models may have at most `limit` bytes
@@ -109,26 +106,26 @@ impl MemoryAdmission {
     pub(super) async fn admit(
         self,
         id: ModelId,
-        need: Need,
+        need: MemoryNeed,
         evictor: impl Evict,
     ) -> Result<Reservation, Failure> {
         let mut changes = self.0.changes.subscribe();
         loop {
             changes.mark_unchanged();
             match self.decide(&id, &need, &evictor).await? {
-                AdmissionVerdict::Admitted => {
+                AdmissionDecision::Admitted => {
                     return Ok(Reservation {
                         memory: self,
                         id,
                         device: need.device.map(|(gpu, _)| gpu.uuid),
                     });
                 }
-                AdmissionVerdict::Evict(ids) => evict(&id, &need, ids, &evictor).await,
-                AdmissionVerdict::Wait => wait_for(&mut changes).await,
-                AdmissionVerdict::Refused(_) if self.is_evicting() => wait_for(&mut changes).await,
+                AdmissionDecision::Evict(ids) => evict(&id, &need, ids, &evictor).await,
+                AdmissionDecision::Wait => wait_for(&mut changes).await,
+                AdmissionDecision::Refused(_) if self.is_evicting() => wait_for(&mut changes).await,
                 // What was read of the device may be older than the change.
-                AdmissionVerdict::Refused(_) if changes.has_changed().unwrap_or(false) => {}
-                AdmissionVerdict::Refused(shortage) => return Err(shortage.into()),
+                AdmissionDecision::Refused(_) if changes.has_changed().unwrap_or(false) => {}
+                AdmissionDecision::Refused(shortage) => return Err(shortage.into()),
             }
         }
     }
@@ -136,9 +133,9 @@ impl MemoryAdmission {
     async fn decide(
         &self,
         id: &ModelId,
-        need: &Need,
+        need: &MemoryNeed,
         evictor: &impl Evict,
-    ) -> Result<AdmissionVerdict, Failure> {
+    ) -> Result<AdmissionDecision, Failure> {
         let device = match &need.device {
             Some((gpu, _)) => Some(self.device_capacity(gpu).await?),
             None => None,
@@ -168,7 +165,7 @@ impl MemoryAdmission {
     pub(super) async fn check_again(
         &self,
         id: &ModelId,
-        need: &Need,
+        need: &MemoryNeed,
         evictor: &impl Evict,
     ) -> Result<(), Failure> {
         let device = match &need.device {
@@ -179,9 +176,9 @@ impl MemoryAdmission {
         let mut going = vec![id.clone()];
         going.extend(evictor.candidates().into_iter().filter(|other| other != id));
         let capacities = Capacities { host, device };
-        match self.ledgers().weigh(need, capacities, &going) {
-            AdmissionVerdict::Refused(shortage) => Err(shortage.into()),
-            AdmissionVerdict::Admitted | AdmissionVerdict::Evict(_) | AdmissionVerdict::Wait => {
+        match self.ledgers().evaluate(need, capacities, &going) {
+            AdmissionDecision::Refused(shortage) => Err(shortage.into()),
+            AdmissionDecision::Admitted | AdmissionDecision::Evict(_) | AdmissionDecision::Wait => {
                 Ok(())
             }
         }
@@ -189,7 +186,7 @@ impl MemoryAdmission {
 
     /// Whether a model of this `need` could be let in now without evicting anything, as far as the last
     /// reading of its device says.
-    pub(super) fn fits(&self, need: &Need) -> bool {
+    pub(super) fn fits(&self, need: &MemoryNeed) -> bool {
         let host = with_headroom(need.host) <= self.ledgers().host.free(self.capacity());
         let reading = self.0.system.devices();
         let device = need.device.as_ref().is_none_or(|(gpu, need)| {
@@ -213,13 +210,13 @@ impl MemoryAdmission {
     pub(super) fn fill(&self) -> MemoryFill {
         let system = self.0.system.sample();
         let total = system.memory_total_bytes.max(1) as f64;
-        let left = system.memory_available_bytes as f64 / total;
+        let available_share = system.memory_available_bytes as f64 / total;
         let of_limit = self.0.limit.map_or(0.0, |limit| {
-            self.ledgers().host.held() as f64 / limit.max(1) as f64
+            self.ledgers().host.used_bytes() as f64 / limit.max(1) as f64
         });
         MemoryFill {
-            share: of_limit.max(1.0 - left),
-            left,
+            share: of_limit.max(1.0 - available_share),
+            available_share,
         }
     }
 
@@ -316,14 +313,14 @@ impl Reservation {
     }
 
     /// The model's worker is gone, and what it held of a device comes back without the model.
-    pub(super) fn begin_return(self) -> Option<ReturningMemory> {
+    pub(super) fn begin_reclaim(self) -> Option<UnreclaimedMemory> {
         let device = self.device.clone()?;
         let bytes = self.memory.change(|ledgers| {
             ledgers.host.release(&self.id);
-            ledgers.device(&device).begin_return(&self.id)
+            ledgers.device(&device).begin_reclaim(&self.id)
         });
         let memory = self.memory.clone();
-        Some(ReturningMemory {
+        Some(UnreclaimedMemory {
             memory,
             device,
             bytes,
@@ -362,14 +359,14 @@ impl Drop for Eviction<'_> {
     }
 }
 
-impl Drop for ReturningMemory {
+impl Drop for UnreclaimedMemory {
     fn drop(&mut self) {
         self.memory
-            .change(|ledgers| ledgers.device(&self.device).returned(self.bytes));
+            .change(|ledgers| ledgers.device(&self.device).reclaimed(self.bytes));
     }
 }
 
-impl Need {
+impl MemoryNeed {
     fn in_words(&self) -> String {
         match &self.device {
             None => iec(self.host).to_string(),
@@ -379,7 +376,7 @@ impl Need {
 }
 
 /// Evicts the models `ids` for the model `id`. One whose driver hangs holds up none of the others.
-async fn evict(id: &ModelId, need: &Need, ids: Vec<ModelId>, evictor: &impl Evict) {
+async fn evict(id: &ModelId, need: &MemoryNeed, ids: Vec<ModelId>, evictor: &impl Evict) {
     let message = format!(
         "evicted to make room for {id}, which needs {}; load it again when there is room, or pin it",
         need.in_words()

@@ -7,13 +7,13 @@
 use std::{cmp::Reverse, sync::Arc};
 
 use super::{
-    command::LoadOrder,
+    command::LoadInstruction,
     context::Context,
     loader::{LoadError, Loader},
     switch::Switcher,
 };
 use crate::{
-    catalog::{CatalogEntry, Note, StorageError},
+    catalog::{CatalogEntry, DeferredWrite, StorageError},
     failpoint,
 };
 
@@ -40,7 +40,7 @@ impl Reconciler {
     /// When the catalog cannot be read: what was asked for is not known then.
     pub(super) async fn reconcile(&self) -> Result<(), StorageError> {
         self.switcher.recover().await?;
-        let mut found: Vec<CatalogEntry> = self.context.catalog.wanted().await?;
+        let mut found: Vec<CatalogEntry> = self.context.catalog.to_reconcile().await?;
         found.sort_by_key(|entry| {
             let spec = &entry.spec;
             let used = entry.learned.last_used;
@@ -50,7 +50,7 @@ impl Reconciler {
         self.context
             .await_required(required.map(|entry| entry.id.clone()));
         self.context
-            .begin_start(found.iter().map(|entry| entry.id.clone()));
+            .begin_reconcile(found.iter().map(|entry| entry.id.clone()));
         failpoint::hold("reconcile", None).await;
         for entry in found {
             let id = entry.id.clone();
@@ -59,7 +59,7 @@ impl Reconciler {
                 Err(LoadError::Storage(error)) => return Err(error),
                 Err(error) => {
                     tracing::error!(model = %id, %error, "cannot be loaded at the start");
-                    self.context.settled(&id);
+                    self.context.record_first_outcome(&id);
                 }
             }
         }
@@ -75,10 +75,10 @@ impl Reconciler {
     async fn reconcile_model(&self, found: CatalogEntry) -> Result<(), LoadError> {
         let guard = self.context.desired_state_lock.lock().await;
         let id = found.id.clone();
-        let is_left = self.context.come_to_start(&id);
+        let is_left = self.context.claim_for_reconcile(&id);
         let entry = self.context.catalog.get(&id).await?;
         let Some(mut entry) = entry.filter(|entry| entry.uid == found.uid) else {
-            self.context.settled(&id);
+            self.context.record_first_outcome(&id);
             return Ok(());
         };
         // Of one that was loaded meanwhile the marker is that of its load.
@@ -86,24 +86,29 @@ impl Reconciler {
         if !is_left || !is_asked_for(&entry) {
             if let Some(attempt) = crashed {
                 // Of a model that is not to be loaded any more it does not count.
-                self.context.catalog.note(&id, Note::AttemptEnded(attempt));
+                self.context
+                    .catalog
+                    .defer_write(&id, DeferredWrite::AttemptEnded(attempt));
             }
             if self.context.model(&id).is_none() {
                 self.context.event_log.suspended(&id, entry.suspended);
             }
-            self.context.settled(&id);
+            self.context.record_first_outcome(&id);
             return Ok(());
         }
         self.context.note_desired(&id, true);
         entry.desired = true;
-        let order = LoadOrder {
+        let instruction = LoadInstruction {
             crashed,
             // The others have what the required ones leave.
             may_evict: entry.spec.required,
-            ..LoadOrder::by_the_server(self.context.limits.load_timeout)
+            ..LoadInstruction::by_the_server(self.context.limits.load_timeout)
         };
-        let ordered = self.loader.order_and_unlock(guard, entry, order).await;
-        ordered.map(drop)
+        let dispatched = self
+            .loader
+            .dispatch_and_unlock(guard, entry, instruction)
+            .await;
+        dispatched.map(drop)
     }
 }
 

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     catalog::{
-        AnswerToRemember, CatalogEntry, DeclareError, DeleteError, EntryChange, NewEntry,
-        RegisterError, StorageError, UpdateError,
+        CatalogEntry, DeclareError, DeleteError, EntryChange, NewEntry, RegisterError,
+        ResponseToStore, StorageError, UpdateError,
     },
     model::{Etag, Failure, ModelId},
 };
@@ -50,7 +50,7 @@ pub enum RegistryError {
     ShuttingDown,
     /// The model's driver panicked before it answered, or no longer turns.
     #[error("{}", Failure::of_a_lost_task().message)]
-    Lost,
+    ModelTaskFailed,
 }
 
 /// Models that the configuration file declares and that cannot be taken over.
@@ -69,7 +69,7 @@ pub enum DeclarationError {
     Catalog(#[from] DeclareError),
 }
 
-/// How often a model is unloaded for its deletion: loads that were ordered before may still come to its driver, and a worker
+/// How often a model is unloaded for its deletion: loads that were dispatched before may still come to its driver, and a worker
 /// may not go.
 const MAX_UNLOADS: usize = 3;
 
@@ -84,7 +84,7 @@ impl Registry {
         Self { context, loader }
     }
 
-    /// Registers a model, and remembers the answer to `request` with it.
+    /// Registers a model, and remembers the response to `request` with it.
     ///
     /// # Errors
     ///
@@ -92,7 +92,7 @@ impl Registry {
     pub(super) async fn create(
         &self,
         new: NewEntry,
-        request: Option<AnswerToRemember>,
+        request: Option<ResponseToStore>,
     ) -> Result<CatalogEntry, RegistryError> {
         self.check_open()?;
         self.loader.check_sources(&new.spec).await?;
@@ -116,7 +116,7 @@ impl Registry {
         Ok(self.context.catalog.check_create(new).await?)
     }
 
-    /// Changes the entry of `id`, and remembers the answer to `request` with it. Says also whether the model
+    /// Changes the entry of `id`, and remembers the response to `request` with it. Says also whether the model
     /// has to be reloaded for all of it to hold.
     ///
     /// # Errors
@@ -126,7 +126,7 @@ impl Registry {
         &self,
         id: &ModelId,
         change: EntryChange,
-        request: Option<AnswerToRemember>,
+        request: Option<ResponseToStore>,
     ) -> Result<(CatalogEntry, bool), RegistryError> {
         self.check_change(&change).await?;
         // Under the desired-state lock: none that was checked meets another entry than it saw.
@@ -169,7 +169,7 @@ impl Registry {
         id: &ModelId,
         etag: Option<Etag>,
         force: bool,
-        request: impl FnOnce(Option<UnloadReport>) -> Option<AnswerToRemember>,
+        request: impl FnOnce(Option<UnloadReport>) -> Option<ResponseToStore>,
     ) -> Result<Option<UnloadReport>, RegistryError> {
         let refused = |error| RegistryError::Delete(id.clone(), error);
         self.check_open()?;
@@ -206,7 +206,7 @@ impl Registry {
             .context
             .end_driver(id)
             .await
-            .ok_or(RegistryError::Lost)?
+            .ok_or(RegistryError::ModelTaskFailed)?
         {
             if !force || unloads == MAX_UNLOADS {
                 return Err(RegistryError::Loaded(id.clone()));
@@ -249,7 +249,7 @@ impl Registry {
             Ok((_, report)) => Ok(report),
             Err(UnloadError::Unknown(unknown)) => Err(unknown.into()),
             Err(UnloadError::Storage(error)) => Err(error.into()),
-            Err(UnloadError::Lost) => Err(RegistryError::Lost),
+            Err(UnloadError::ModelTaskFailed) => Err(RegistryError::ModelTaskFailed),
             // Not with force.
             Err(UnloadError::Required | UnloadError::Held(_)) => {
                 Err(RegistryError::Loaded(id.clone()))

@@ -11,7 +11,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    admission::{Permit, Refusal},
+    admission::{NotAdmitted, Permit},
     context::{Context, FindError, UnknownModel},
     loader::Loader,
     switch::Switcher,
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     catalog::{CatalogEntry, StorageError},
-    model::{Failure, ModelId, ModelKind, Reason, Stage},
+    model::{Failure, ModelId, ModelKind, Reason, StateKind},
 };
 
 /// A request that the engine of a model is to answer.
@@ -124,7 +124,7 @@ impl Router {
         let mut record = model.begin_request(*operation);
         let mut reroutes = 0;
         let error = loop {
-            let admit = async { self.answer(&model, model.admit(*priority).await) };
+            let admit = async { self.permit_or_error(&model, model.admit(*priority).await) };
             let refused = match within(*deadline, admit).await {
                 Ok(permit) => return Ok(Admitted { permit, record }),
                 Err(error) => error,
@@ -154,17 +154,20 @@ impl Router {
     /// # Errors
     ///
     /// See [`AdmissionError`].
-    pub(super) async fn admit_unscheduled(&self, name: &ModelId) -> Result<Permit, AdmissionError> {
+    pub(super) async fn admit_without_engine(
+        &self,
+        name: &ModelId,
+    ) -> Result<Permit, AdmissionError> {
         let mut model = self.model_for(name, None).await?;
         for _ in 0..MAX_REROUTES {
-            match self.answer(&model, model.admit_unscheduled().await) {
+            match self.permit_or_error(&model, model.admit_without_engine().await) {
                 Err(error) if self.may_go_on(&model, name, &error) => {
                     model = self.instead_of(&model, name, None).await?.ok_or(error)?;
                 }
-                answer => return answer,
+                other => return other,
             }
         }
-        self.answer(&model, model.admit_unscheduled().await)
+        self.permit_or_error(&model, model.admit_without_engine().await)
     }
 
     /// The model that `name` stands for, if it can do what `operation` asks. One that is loaded on demand is
@@ -177,7 +180,7 @@ impl Router {
         if let Some(model) = self.context.tracked(name) {
             check_kind(kind_of(&model), operation)?;
             self.check_not_replaced(&model)?;
-            if model.status().stage != Stage::Ready && may_load_on_demand(&model) {
+            if model.status().state != StateKind::Ready && may_load_on_demand(&model) {
                 self.load_for_request(model.facts().entry.clone()).await?;
                 check_kind(kind_of(&model), operation)?;
             }
@@ -202,7 +205,7 @@ impl Router {
 
     /// Refuses what would bring `model` back while a switch has unloaded it to make room for another.
     fn check_not_replaced(&self, model: &TrackedModel) -> Result<(), AdmissionError> {
-        if model.status().stage == Stage::Ready {
+        if model.status().state == StateKind::Ready {
             return Ok(());
         }
         let Some(new) = self.switcher.replaced_by(model.id()) else {
@@ -230,7 +233,7 @@ impl Router {
         self.check_not_replaced(model)?;
         if !may_load_on_demand(model) {
             // It may serve again already.
-            let ready = model.status().stage == Stage::Ready;
+            let ready = model.status().state == StateKind::Ready;
             return Ok(self.context.tracked(name).filter(|_| ready));
         }
         self.load_for_request(model.facts().entry.clone()).await?;
@@ -243,7 +246,7 @@ impl Router {
         let is_there_another = || {
             self.context.catalog.resolve(name) != *model.id()
                 || self.switcher.replaced_by(model.id()).is_some()
-                || model.status().stage == Stage::Ready
+                || model.status().state == StateKind::Ready
         };
         refused.is_closed() || (refused.is_unload() && is_there_another())
     }
@@ -253,17 +256,17 @@ impl Router {
         loaded.map_err(AdmissionError::Failed)
     }
 
-    fn answer(
+    fn permit_or_error(
         &self,
         model: &TrackedModel,
-        answer: Result<Permit, Refusal>,
+        admitted: Result<Permit, NotAdmitted>,
     ) -> Result<Permit, AdmissionError> {
-        match answer {
+        match admitted {
             Ok(permit) => Ok(permit),
             Err(_) if self.context.is_closing() => Err(AdmissionError::ShuttingDown),
-            Err(Refusal::QueueFull { limit }) => Err(AdmissionError::QueueFull { limit }),
-            Err(Refusal::CutOff(failure)) => Err(cut_off(model, failure)),
-            Err(Refusal::Closed) => Err(closed(model)),
+            Err(NotAdmitted::QueueFull { limit }) => Err(AdmissionError::QueueFull { limit }),
+            Err(NotAdmitted::CutOff(failure)) => Err(cut_off(model, failure)),
+            Err(NotAdmitted::Closed) => Err(closed(model)),
         }
     }
 }
@@ -311,7 +314,7 @@ fn cut_off(model: &TrackedModel, failure: Failure) -> AdmissionError {
 fn closed(model: &TrackedModel) -> AdmissionError {
     let status = model.status();
     let name = model.id().clone();
-    if status.stage.is_loading() || status.next_load.is_some() {
+    if status.state.is_loading() || status.next_load.is_some() {
         let until = |time: SystemTime| time.duration_since(SystemTime::now()).ok();
         let took = model.facts().learned.metadata.load_duration;
         let retry = status
@@ -319,7 +322,7 @@ fn closed(model: &TrackedModel) -> AdmissionError {
             .and_then(until)
             .or(status.progress.and_then(|progress| progress.eta))
             // How long a drain takes is not known; how long the load takes that follows may be.
-            .or(took.filter(|_| !status.stage.is_loading()))
+            .or(took.filter(|_| !status.state.is_loading()))
             .unwrap_or(LOADING_RETRY);
         return AdmissionError::Loading { model: name, retry };
     }
@@ -336,15 +339,16 @@ fn closed(model: &TrackedModel) -> AdmissionError {
 fn may_load_on_demand(model: &TrackedModel) -> bool {
     let status = model.status();
     let starved = |failure: &Failure| failure.reason == Reason::InsufficientMemory;
-    let given_up = status.stage == Stage::Failed && !status.failure.as_ref().is_some_and(starved);
+    let given_up =
+        status.state == StateKind::Failed && !status.failure.as_ref().is_some_and(starved);
     model.facts().entry.spec.load_on_demand && !given_up
 }
 
 /// What a model is for, as its spec or, while it is READY, its files say.
 fn kind_of(model: &TrackedModel) -> Option<ModelKind> {
     let facts = model.facts();
-    match model.status().stage {
-        Stage::Ready => facts.learned.metadata.kind,
+    match model.status().state {
+        StateKind::Ready => facts.learned.metadata.kind,
         _ => facts.entry.spec.kind,
     }
 }

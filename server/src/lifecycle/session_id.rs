@@ -19,7 +19,7 @@ const NAME_DIGITS: usize = 12;
 
 impl SessionId {
     /// A new one, which nobody can guess.
-    pub(super) fn fresh() -> Self {
+    pub(super) fn random() -> Self {
         Self(Uuid::new_v4().simple().to_string().into())
     }
 

@@ -89,7 +89,7 @@ impl Sessions {
         ttl: Duration,
         display_name: &str,
     ) -> Result<HoldSession, TooManySessions> {
-        let id = SessionId::fresh();
+        let id = SessionId::random();
         let open = OpenSession {
             name: SessionName::new(display_name),
             ttl,
@@ -233,7 +233,7 @@ pub(super) fn release_hold(context: &Arc<Context>, model: &ModelId, holder: &Hol
     let free = context.holders.remove(model, holder);
     let unwanted = context
         .model(model)
-        .filter(|model| free && !model.facts().desired && model.status().stage.is_active());
+        .filter(|model| free && !model.facts().desired && model.status().state.is_active());
     let Some(unwanted) = unwanted else {
         return false;
     };

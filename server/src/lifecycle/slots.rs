@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     /// Lets everybody that can go on do so.
-    async fn settle() {
+    async fn let_all_proceed() {
         for _ in 0..20 {
             tokio::task::yield_now().await;
         }
@@ -183,7 +183,7 @@ mod tests {
             }
         });
         let release = async {
-            settle().await;
+            let_all_proceed().await;
             drop(held);
         };
         tokio::join!(join_all(waiting), release);

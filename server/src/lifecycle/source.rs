@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::file_system::{FileSystems, Look, TimeLimit, Unresponsive};
+use super::file_system::{FileSystems, FsAccess, TimeLimit, Unresponsive};
 use crate::{
     download::Repositories,
     model::{Adapter, Failure, HubRepository, HubSource, Reason, Source, Spec},
@@ -142,7 +142,9 @@ impl ModelRoots {
         }
         let mut missing = None;
         for path in paths(spec) {
-            let located = self.look(Look::Check, path, limit, Self::locate).await;
+            let located = self
+                .run_on_root(FsAccess::Validate, path, limit, Self::locate)
+                .await;
             match located {
                 Ok(_) => {}
                 Err(error @ SourceError::Unreadable { .. }) => {
@@ -168,7 +170,9 @@ impl ModelRoots {
         let location = match &spec.source {
             Source::Demo => ModelLocation::Demo,
             Source::Path(path) => {
-                let located = self.look(Look::Load, path, limit, Self::locate).await;
+                let located = self
+                    .run_on_root(FsAccess::Start, path, limit, Self::locate)
+                    .await;
                 ModelLocation::Path(located?)
             }
             Source::HuggingFace(hub) => self.check_hub(hub).map(|()| ModelLocation::Hub)?,
@@ -176,23 +180,25 @@ impl ModelRoots {
         let mut spec = spec.clone();
         let adapters = spec.adapters.iter_mut().filter_map(Adapter::path_mut);
         for path in spec.tokenizer.iter_mut().chain(adapters) {
-            *path = self.look(Look::Load, path, limit, Self::locate).await?;
+            *path = self
+                .run_on_root(FsAccess::Start, path, limit, Self::locate)
+                .await?;
         }
         Ok((location, spec))
     }
 
-    /// What `work` finds at `path`, on a thread of its own. Each path has its own look, so that one that hangs is held against
+    /// What `work` finds at `path`, on a thread of its own. Each path has its own access, so that one that hangs is held against
     /// its own root only.
-    async fn look<T: Send + 'static>(
+    async fn run_on_root<T: Send + 'static>(
         &self,
-        look: Look,
+        access: FsAccess,
         path: &Path,
         limit: TimeLimit,
         work: impl FnOnce(&Self, &Path) -> Result<T, SourceError> + Send + 'static,
     ) -> Result<T, SourceError> {
-        let (roots, looked_at) = (self.clone(), path.to_owned());
-        let work = move || work(&roots, &looked_at);
-        let found = self.file_systems.look(look, path, limit, work).await;
+        let (roots, accessed) = (self.clone(), path.to_owned());
+        let work = move || work(&roots, &accessed);
+        let found = self.file_systems.run(access, path, limit, work).await;
         found.unwrap_or_else(|error| Err(SourceError::Unresponsive(error)))
     }
 
@@ -300,7 +306,7 @@ fn paths(spec: &Spec) -> impl Iterator<Item = &Path> {
         Source::Path(path) => Some(path.as_path()),
         Source::Demo | Source::HuggingFace(_) => None,
     };
-    source.into_iter().chain(spec.paths_beside())
+    source.into_iter().chain(spec.auxiliary_paths())
 }
 
 impl From<SourceError> for Failure {

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     catalog::{CatalogEntry, LoadRequest, OnConflict, RegisterOutcome, StorageError},
     model::{
-        Failure, ModelId, Reason, Spec, Stage, Switch, SwitchId, SwitchOutcome, SwitchStrategy,
+        Failure, ModelId, Reason, Spec, StateKind, Switch, SwitchId, SwitchOutcome, SwitchStrategy,
     },
 };
 
@@ -219,7 +219,7 @@ impl Switcher {
 
     fn estimate(&self, to: &CatalogEntry) -> Option<Duration> {
         match self.context.model(&to.id) {
-            Some(model) if model.status().stage == Stage::Ready => Some(Duration::ZERO),
+            Some(model) if model.status().state == StateKind::Ready => Some(Duration::ZERO),
             Some(model) => model.facts().learned.metadata.load_duration,
             None => to.learned.metadata.load_duration,
         }
@@ -230,7 +230,7 @@ impl Plan {
     /// The switch to the model of the entry `to`.
     fn switch(self, to: &CatalogEntry) -> Switch {
         Switch {
-            id: SwitchId::fresh(),
+            id: SwitchId::random(),
             strategy: self.strategy(to),
             alias: self.alias,
             from: self.from,
@@ -246,7 +246,7 @@ impl Plan {
         let context = &self.context;
         let active = |id: &ModelId| {
             let model = context.model(id);
-            model.is_some_and(|model| model.status().stage.is_active())
+            model.is_some_and(|model| model.status().state.is_active())
         };
         self.strategy.unwrap_or_else(|| {
             // Without knowing what it needs, the one that can always be rolled back is tried.

@@ -20,15 +20,15 @@ use tokio::sync::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    admission::{Gate, Permit, Refusal},
+    admission::{Gate, NotAdmitted, Permit},
     command::DriverCommand,
-    driver_answer::DriverAnswer,
+    driver_reply::DriverReply,
     file_watch::LoadedFiles,
     usage::{HistorySample, Operation, RequestRecord, Totals, Usage, UsageReport},
 };
 use crate::{
     catalog::{CatalogEntry, LearnedFacts},
-    model::{Failure, FatalPrompt, ModelId, Spec, Stage, Status},
+    model::{Failure, FatalPrompt, ModelId, Spec, StateKind, Status},
     status::StatusCell,
     telemetry::model_metrics::ModelMetrics,
 };
@@ -49,8 +49,8 @@ pub struct TrackedModel {
     released: Notify,
     /// Kills its worker, if there is one.
     pub(super) worker_kill: ArcSwapOption<CancellationToken>,
-    /// Whether it was abandoned, and its driver has not heard of it.
-    abandoned: watch::Sender<bool>,
+    /// Whether its driver was declared stuck, and has not heard of it.
+    stuck: watch::Sender<bool>,
 }
 
 /// What is known of a model besides its status.
@@ -92,7 +92,7 @@ impl TrackedModel {
             commands,
             released: Notify::new(),
             worker_kill: ArcSwapOption::empty(),
-            abandoned: watch::Sender::new(false),
+            stuck: watch::Sender::new(false),
         }
     }
 
@@ -114,7 +114,7 @@ impl TrackedModel {
     /// Why it should be reloaded, by what there is now: its files are looked at for this. `None` also for one that is
     /// not READY.
     pub async fn reload_reason(&self) -> Option<String> {
-        if self.status().stage != Stage::Ready {
+        if self.status().state != StateKind::Ready {
             return None;
         }
         if let Some(reason) = self.facts().reload_reason() {
@@ -163,8 +163,8 @@ impl TrackedModel {
     ///
     /// # Errors
     ///
-    /// See [`Refusal`].
-    pub(super) async fn admit(&self, priority: i32) -> Result<Permit, Refusal> {
+    /// See [`NotAdmitted`].
+    pub(super) async fn admit(&self, priority: i32) -> Result<Permit, NotAdmitted> {
         self.gate.admit(priority).await
     }
 
@@ -173,9 +173,9 @@ impl TrackedModel {
     ///
     /// # Errors
     ///
-    /// See [`Refusal`].
-    pub(super) async fn admit_unscheduled(&self) -> Result<Permit, Refusal> {
-        self.gate.admit_unscheduled().await
+    /// See [`NotAdmitted`].
+    pub(super) async fn admit_without_engine(&self) -> Result<Permit, NotAdmitted> {
+        self.gate.admit_without_engine().await
     }
 
     /// Whether it has a driver.
@@ -183,32 +183,33 @@ impl TrackedModel {
         !self.commands.is_closed()
     }
 
-    /// Has its driver come to `command`, after all that were sent before. It is dropped, and with it the way for its answer,
+    /// Has its driver come to `command`, after all that were sent before. It is dropped, and with it the way for its reply,
     /// where the driver has gone, or no longer turns and has no room in its queue.
     pub(super) async fn send(&self, command: DriverCommand) {
         let Err(TrySendError::Full(command)) = self.commands.try_send(command) else {
             return;
         };
-        let mut abandoned = self.abandoned.subscribe();
+        let mut stuck = self.stuck.subscribe();
         tokio::select! {
             _ = self.commands.send(command) => {}
-            _ = abandoned.wait_for(|abandoned| *abandoned) => {}
+            _ = stuck.wait_for(|stuck| *stuck) => {}
         }
     }
 
-    /// The `answer` that its driver owes for a command that it was sent.
-    pub(super) fn answer<T>(&self, answer: oneshot::Receiver<T>) -> DriverAnswer<T> {
-        DriverAnswer::new(answer, self.abandoned.subscribe())
+    /// The `reply` of its driver to a command that it was sent.
+    pub(super) fn reply<T>(&self, reply: oneshot::Receiver<T>) -> DriverReply<T> {
+        DriverReply::new(reply, self.stuck.subscribe())
     }
 
-    /// Sends what `ask` makes of the way for the answer, and waits for that. `None`: its driver has gone, or no longer turns.
-    pub(super) async fn ask<T>(
+    /// Sends the command that `command` makes of the way for its reply, and waits for that. `None`: its driver has gone, or no
+    /// longer turns.
+    pub(super) async fn send_and_wait<T>(
         &self,
-        ask: impl FnOnce(oneshot::Sender<T>) -> DriverCommand,
+        command: impl FnOnce(oneshot::Sender<T>) -> DriverCommand,
     ) -> Option<T> {
-        let (reply, answer) = oneshot::channel();
-        self.send(ask(reply)).await;
-        self.answer(answer).wait().await
+        let (sender, reply) = oneshot::channel();
+        self.send(command(sender)).await;
+        self.reply(reply).wait().await
     }
 
     /// Nobody holds it any more: its driver unloads it, unless somebody wants it by then.
@@ -223,22 +224,22 @@ impl TrackedModel {
 
     /// Its driver no longer turns: whoever uses it or waits for it is told so, and its worker is killed. The driver fails it as soon as
     /// it turns again.
-    pub(super) fn abandon(&self) {
-        self.abandoned.send_replace(true);
-        self.gate.abandon(&Failure::of_a_lost_task());
+    pub(super) fn declare_stuck(&self) {
+        self.stuck.send_replace(true);
+        self.gate.cut_off_all(&Failure::of_a_lost_task());
         if let Some(kill) = self.worker_kill.load_full() {
             kill.cancel();
         }
         tracing::error!(model = %self.id, "a model's driver no longer turns; the model fails");
     }
 
-    /// Whether it was abandoned since this was asked last.
-    pub(super) fn was_abandoned(&self) -> bool {
-        self.abandoned.send_if_modified(std::mem::take)
+    /// Whether its driver was declared stuck since the last call of this. Only the driver calls it.
+    pub(super) fn was_declared_stuck(&self) -> bool {
+        self.stuck.send_if_modified(std::mem::take)
     }
 
     /// Changes what is known. Only the driver and the fleet do, and never the same fields.
-    pub(super) fn learn(&self, mut change: impl FnMut(&mut ModelFacts)) {
+    pub(super) fn update_facts(&self, mut change: impl FnMut(&mut ModelFacts)) {
         self.facts.rcu(|facts| {
             let mut facts = ModelFacts::clone(facts);
             change(&mut facts);
@@ -260,7 +261,7 @@ impl TrackedModel {
     /// It is registered so, unless something newer is known. Says whether that was news.
     pub(super) fn set_entry(&self, entry: CatalogEntry) -> bool {
         let mut changed = false;
-        self.learn(|facts| {
+        self.update_facts(|facts| {
             let known = &facts.entry;
             let older = known.uid == entry.uid && known.version > entry.version;
             changed = !older && known.etag != entry.etag;

@@ -25,7 +25,7 @@ use recent::Recent;
 pub use record::{Operation, RequestRecord};
 pub use sample::HistorySample;
 use token_ring::TokenRing;
-use window::{Observation, Tally, WINDOW_SECONDS, Window};
+use window::{Tally, UsageEvent, WINDOW_SECONDS, Window};
 
 use crate::{
     model::{ModelId, ModelMemory},
@@ -147,12 +147,12 @@ impl Usage {
         self.tokens.add(self.second(at), tokens);
     }
 
-    fn observe(&self, at: Instant, observation: Observation) {
+    fn observe(&self, at: Instant, event: UsageEvent) {
         let second = self.second(at);
         let mut counters = self.lock();
-        counters.count(observation);
-        counters.stretch.add(observation);
-        counters.window.add(second, observation);
+        counters.count(event);
+        counters.stretch.add(event);
+        counters.window.add(second, event);
     }
 
     fn report_at(&self, at: Instant, wall: SystemTime, memory: Option<ModelMemory>) -> UsageReport {
@@ -176,7 +176,7 @@ impl Usage {
                 completion_tokens: self.tokens.total(),
                 ..counters.totals
             },
-            last_minute: last_minute.ending(wall, known.min(covered)),
+            last_minute: last_minute.with_end(wall, known.min(covered)),
             first_token: counters.first_token.latency(),
             per_token: counters.per_token.latency(),
         }
@@ -199,7 +199,7 @@ impl Usage {
             memory,
             ..HistorySample::of(stretch.counts)
         };
-        let sample = sample.ending(wall, at - counters.sampled);
+        let sample = sample.with_end(wall, at - counters.sampled);
         counters.sampled = at;
         counters.sampled_tokens = total;
         counters.window.expire(self.second(at));
@@ -222,11 +222,11 @@ impl Usage {
 }
 
 impl Counters {
-    fn count(&mut self, observation: Observation) {
+    fn count(&mut self, event: UsageEvent) {
         let totals = &mut self.totals;
-        match observation {
-            Observation::FirstToken(latency) => self.first_token.add(latency),
-            Observation::Succeeded {
+        match event {
+            UsageEvent::FirstToken(latency) => self.first_token.add(latency),
+            UsageEvent::Succeeded {
                 prompt_tokens,
                 per_token,
             } => {
@@ -236,8 +236,8 @@ impl Counters {
                     self.per_token.add(latency);
                 }
             }
-            Observation::Failed => totals.failed += 1,
-            Observation::Cancelled => totals.cancelled += 1,
+            UsageEvent::Failed => totals.failed += 1,
+            UsageEvent::Cancelled => totals.cancelled += 1,
         }
     }
 }

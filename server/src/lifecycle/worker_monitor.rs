@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::{
     LifecycleLimits,
-    activity::{ActivityTotals, ActivityTracker, Observation},
+    activity::{ActivityReading, ActivityTotals, ActivityTracker},
     admission::Occupancy,
 };
 use crate::{
@@ -37,9 +37,9 @@ pub(super) struct WorkerMonitor {
     process: ActivityTracker,
     /// How often it was heard of.
     reports: u64,
-    /// Whoever has `task`, since that is theirs.
+    /// Whoever has to do the `pending` work: the engine, or those before it. Begins anew when that changes.
     engine: ActivityTracker,
-    task: Task,
+    pending: PendingWork,
     weights: Option<Weights>,
 }
 
@@ -64,7 +64,7 @@ struct LatestStats {
 
 /// What is to be done for requests. When it has changed, somebody got ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Task {
+enum PendingWork {
     /// Nothing.
     None,
     /// Requests that came since then are made ready for the engine, which has made so many steps.
@@ -76,7 +76,7 @@ enum Task {
 /// How old a reading of a device may be that a worker is on.
 const REFRESH: Duration = Duration::from_secs(1);
 
-/// How old a reading may be that says whether a device works: an older one is of a driver that does not answer.
+/// How old a reading may be that says whether a device works: an older one is of a GPU driver that does not answer.
 const STALE: Duration = Duration::from_secs(4);
 
 impl WorkerMonitor {
@@ -97,7 +97,7 @@ impl WorkerMonitor {
             process: tracker(),
             reports: 0,
             engine: tracker(),
-            task: Task::None,
+            pending: PendingWork::None,
             weights: None,
         }
     }
@@ -128,12 +128,12 @@ impl WorkerMonitor {
 
     /// Takes note of whether the worker moved in its load, as of the last look.
     pub(super) fn follow_load(&mut self, limits: &LifecycleLimits) {
-        let observation = Observation {
+        let reading = ActivityReading {
             reads: true,
             device: self.device_works(),
-            ..self.process_observation(self.stall_limit(limits))
+            ..self.process_reading(self.stall_limit(limits))
         };
-        self.load.observe(observation);
+        self.load.observe(reading);
     }
 
     /// Takes note of whether the worker moved, and its engine for those who wait for it, as of the last look.
@@ -142,34 +142,34 @@ impl WorkerMonitor {
         let LatestStats { reports, engine } = self.heartbeat.stats();
         if reports == self.reports {
             // What the engine did since is not known.
-            self.process.observe(self.process_observation(limit));
+            self.process.observe(self.process_reading(limit));
             return;
         }
         self.reports = reports;
         self.process.progressed(ActivityTotals::of(&self.last));
-        let task = Task::of(&engine, occupancy);
-        let observation = match task {
+        let pending = PendingWork::of(&engine, occupancy);
+        let reading = match pending {
             // What else the worker is asked for is not the engine's work.
-            Task::Compute { .. } => Observation {
+            PendingWork::Compute { .. } => ActivityReading {
                 totals: ActivityTotals::of_engine(engine.cpu_time),
                 descendants_of: None,
                 reads: false,
                 device: self.device_works(),
                 limit,
             },
-            Task::Prepare { .. } | Task::None => self.process_observation(limit),
+            PendingWork::Prepare { .. } | PendingWork::None => self.process_reading(limit),
         };
-        if task != self.task {
-            self.task = task;
-            self.engine.progressed(observation.totals);
-        } else if task != Task::None {
-            self.engine.observe(observation);
+        if pending != self.pending {
+            self.pending = pending;
+            self.engine.progressed(reading.totals);
+        } else if pending != PendingWork::None {
+            self.engine.observe(reading);
         }
     }
 
     /// What the last look has shown of the worker as a whole, which may stand still for so long.
-    fn process_observation(&self, limit: Duration) -> Observation {
-        Observation {
+    fn process_reading(&self, limit: Duration) -> ActivityReading {
+        ActivityReading {
             totals: ActivityTotals::of(&self.last),
             descendants_of: Some(self.pid),
             reads: false,
@@ -192,7 +192,7 @@ impl WorkerMonitor {
         fresh && reading.error.is_none() && busy
     }
 
-    /// What the worker has of its device, in bytes: what it says, else what the driver said last. Zero when
+    /// What the worker has of its device, in bytes: what it says, else what the GPU driver said last. Zero when
     /// nobody says.
     fn device_bytes(&self) -> u64 {
         let Some((system, uuid)) = &self.device else {
@@ -297,7 +297,7 @@ impl WorkerHeartbeat {
     }
 }
 
-impl Task {
+impl PendingWork {
     fn of(engine: &EngineStats, occupancy: &Occupancy) -> Self {
         let steps = engine.steps;
         match occupancy.busy_since {

@@ -84,7 +84,7 @@ impl From<ModelId> for String {
 
 impl LoadId {
     /// A new id; later ones sort behind earlier ones.
-    pub fn fresh() -> Self {
+    pub fn random() -> Self {
         Self(Uuid::now_v7().to_string().into())
     }
 
@@ -130,7 +130,7 @@ impl Revision {
 
 impl Epoch {
     /// A new epoch.
-    pub fn fresh() -> Self {
+    pub fn random() -> Self {
         Self(Uuid::new_v4().simple().to_string().into())
     }
 

@@ -101,7 +101,7 @@ impl ProgressMeter {
         };
         let downloading = before.phase == LoadPhase::Downloading;
         self.downloads |= downloading && done < total;
-        let (from, to) = self.span();
+        let (from, to) = self.phase_range();
         let done_of_load = from + share * (to - from);
         // What was downloaded before says nothing about the speed.
         let first = if downloading { done_of_load } else { from };
@@ -116,7 +116,7 @@ impl ProgressMeter {
     }
 
     /// The share of the load at the beginning and at the end of the phase.
-    fn span(&self) -> (f64, f64) {
+    fn phase_range(&self) -> (f64, f64) {
         let downloaded = if self.downloads {
             DOWNLOADING_SHARE
         } else {

@@ -324,7 +324,7 @@ impl Spec {
     }
 
     /// Paths of what is read beside the source: tokenizer and adapters.
-    pub fn paths_beside(&self) -> impl Iterator<Item = &Path> {
+    pub fn auxiliary_paths(&self) -> impl Iterator<Item = &Path> {
         let adapters = self.adapters.iter().filter_map(Adapter::path);
         self.tokenizer.as_deref().into_iter().chain(adapters)
     }

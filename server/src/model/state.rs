@@ -27,7 +27,7 @@ use super::{Failure, LoadId, Reason, RestartPolicy};
 /// Where a model stands, with what belongs to it there.
 #[derive(Clone, Debug, PartialEq, EnumDiscriminants)]
 #[strum_discriminants(
-    name(Stage),
+    name(StateKind),
     doc = "States of a model's life without their data, as users see them.",
     derive(Hash, IntoStaticStr, VariantArray),
     strum(serialize_all = "snake_case")
@@ -57,11 +57,11 @@ pub enum State {
     /// Its worker is being stopped.
     Unloading {
         /// What has become of the worker.
-        worker: Remains,
+        worker: UnloadingWorker,
         /// Why the worker went before it was asked to, when it did.
         fault: Option<Failure>,
         /// What comes once it is gone.
-        then: Afterwards,
+        then: AfterUnload,
     },
     /// Another attempt is scheduled.
     Backoff {
@@ -113,11 +113,11 @@ pub enum LoadPhase {
     Warming,
 }
 
-/// What goes on in a stage.
+/// What goes on in a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StageKind {
+pub enum StateGroup {
     /// Nothing, until somebody asks for something.
-    Rest,
+    Idle,
     /// A load.
     Load(LoadPhase),
     /// A wait between two attempts of a load.
@@ -130,7 +130,7 @@ pub enum StageKind {
 
 /// What has become of the worker in UNLOADING.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Remains {
+pub enum UnloadingWorker {
     /// It was asked to stop.
     Stopping,
     /// It was killed and did not go.
@@ -141,13 +141,13 @@ pub enum Remains {
 
 /// What a model becomes when the worker that is being stopped is gone.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Afterwards {
+pub enum AfterUnload {
     /// UNLOADED.
     Unloaded,
     /// This is loaded.
     Next(Load),
     /// What the policy of the load makes of its failure: nobody asked for an unload, but the killed worker did not go.
-    Lost {
+    WorkerLost {
         /// The load that failed, or the one whose worker was lost.
         load: Load,
         /// Why.
@@ -157,32 +157,32 @@ pub enum Afterwards {
 
 impl State {
     /// The state without its data.
-    pub fn stage(&self) -> Stage {
+    pub fn kind(&self) -> StateKind {
         self.into()
     }
 
-    /// The state of a model that watchers know as `stage` and whose worker is being killed.
-    pub fn terminating(stage: Stage, load: Load, failure: Failure) -> Self {
+    /// The state of a model that watchers know as `kind` and whose worker is being killed.
+    pub fn terminating(kind: StateKind, load: Load, failure: Failure) -> Self {
         let terminating = Some(failure);
-        match stage {
-            Stage::Draining => Self::Draining {
+        match kind {
+            StateKind::Draining => Self::Draining {
                 fault: terminating,
                 next: None,
             },
-            Stage::Unloading => Self::Unloading {
-                worker: Remains::Stopping,
+            StateKind::Unloading => Self::Unloading {
+                worker: UnloadingWorker::Stopping,
                 fault: terminating,
-                then: Afterwards::Unloaded,
+                then: AfterUnload::Unloaded,
             },
-            Stage::Loading => Self::Loading(HostedLoad { load, terminating }),
-            Stage::Warming => Self::Warming(HostedLoad { load, terminating }),
-            Stage::Ready => Self::Ready(HostedLoad { load, terminating }),
-            Stage::Unloaded
-            | Stage::Pending
-            | Stage::Downloading
-            | Stage::Starting
-            | Stage::Backoff
-            | Stage::Failed => Self::Starting(HostedLoad { load, terminating }),
+            StateKind::Loading => Self::Loading(HostedLoad { load, terminating }),
+            StateKind::Warming => Self::Warming(HostedLoad { load, terminating }),
+            StateKind::Ready => Self::Ready(HostedLoad { load, terminating }),
+            StateKind::Unloaded
+            | StateKind::Pending
+            | StateKind::Downloading
+            | StateKind::Starting
+            | StateKind::Backoff
+            | StateKind::Failed => Self::Starting(HostedLoad { load, terminating }),
         }
     }
 
@@ -223,7 +223,7 @@ impl State {
 
     /// From now on `policy` says what happens after a failure, and `remote` whether an attempt begins with a
     /// download.
-    pub fn renew(&mut self, policy: RestartPolicy, remote: bool) {
+    pub fn set_policy(&mut self, policy: RestartPolicy, remote: bool) {
         let load = match self {
             Self::Pending(load) | Self::Downloading(load) | Self::Backoff { load, .. } => load,
             Self::Starting(run) | Self::Loading(run) | Self::Warming(run) | Self::Ready(run) => {
@@ -233,7 +233,7 @@ impl State {
                 next: Some(load), ..
             }
             | Self::Unloading {
-                then: Afterwards::Next(load) | Afterwards::Lost { load, .. },
+                then: AfterUnload::Next(load) | AfterUnload::WorkerLost { load, .. },
                 ..
             } => load,
             Self::Draining { .. } | Self::Unloading { .. } => return,
@@ -248,7 +248,7 @@ impl State {
         matches!(
             self,
             Self::Unloading {
-                worker: Remains::Unreaped,
+                worker: UnloadingWorker::Unreaped,
                 ..
             }
         )
@@ -260,7 +260,7 @@ impl State {
             Self::Backoff { failure, .. } | Self::Failed { failure, .. } => Some(failure.clone()),
             Self::Draining { fault, .. } => fault.clone(),
             Self::Unloading {
-                worker: Remains::Unreaped,
+                worker: UnloadingWorker::Unreaped,
                 ..
             } => Some(unreaped()),
             Self::Unloading { fault, .. } => fault.clone(),
@@ -270,21 +270,21 @@ impl State {
     }
 }
 
-impl Stage {
-    /// What goes on in it, and whether it may have a worker. What is so for a stage is said here, once, and asked by the
-    /// methods below.
-    fn about(self) -> (StageKind, bool) {
+impl StateKind {
+    /// What goes on in it, and whether it may have a worker: both are said here, once for each state, and the methods
+    /// below read them here.
+    fn about(self) -> (StateGroup, bool) {
         match self {
-            Self::Unloaded => (StageKind::Rest, false),
-            Self::Pending => (StageKind::Load(LoadPhase::Pending), false),
-            Self::Downloading => (StageKind::Load(LoadPhase::Downloading), false),
-            Self::Starting => (StageKind::Load(LoadPhase::Starting), true),
-            Self::Loading => (StageKind::Load(LoadPhase::Loading), true),
-            Self::Warming => (StageKind::Load(LoadPhase::Warming), true),
-            Self::Ready | Self::Draining => (StageKind::Serve, true),
-            Self::Unloading => (StageKind::Stop, true),
-            Self::Backoff => (StageKind::Retry, false),
-            Self::Failed => (StageKind::Rest, false),
+            Self::Unloaded => (StateGroup::Idle, false),
+            Self::Pending => (StateGroup::Load(LoadPhase::Pending), false),
+            Self::Downloading => (StateGroup::Load(LoadPhase::Downloading), false),
+            Self::Starting => (StateGroup::Load(LoadPhase::Starting), true),
+            Self::Loading => (StateGroup::Load(LoadPhase::Loading), true),
+            Self::Warming => (StateGroup::Load(LoadPhase::Warming), true),
+            Self::Ready | Self::Draining => (StateGroup::Serve, true),
+            Self::Unloading => (StateGroup::Stop, true),
+            Self::Backoff => (StateGroup::Retry, false),
+            Self::Failed => (StateGroup::Idle, false),
         }
     }
 
@@ -294,7 +294,7 @@ impl Stage {
     }
 
     /// What goes on in it.
-    pub fn kind(self) -> StageKind {
+    pub fn group(self) -> StateGroup {
         self.about().0
     }
 
@@ -305,20 +305,20 @@ impl Stage {
 
     /// The phase of the load that makes progress.
     pub fn load_phase(self) -> Option<LoadPhase> {
-        match self.kind() {
-            StageKind::Load(phase) => Some(phase),
-            StageKind::Rest | StageKind::Retry | StageKind::Serve | StageKind::Stop => None,
+        match self.group() {
+            StateGroup::Load(phase) => Some(phase),
+            StateGroup::Idle | StateGroup::Retry | StateGroup::Serve | StateGroup::Stop => None,
         }
     }
 
     /// Whether a load is under way, waits between attempts included.
     pub fn is_loading(self) -> bool {
-        matches!(self.kind(), StageKind::Load(_) | StageKind::Retry)
+        matches!(self.group(), StateGroup::Load(_) | StateGroup::Retry)
     }
 
     /// Whether the model has a worker or is about to get one.
     pub fn is_active(self) -> bool {
-        self.kind() != StageKind::Rest
+        self.group() != StateGroup::Idle
     }
 }
 
@@ -329,17 +329,17 @@ impl LoadPhase {
     }
 }
 
-impl Afterwards {
+impl AfterUnload {
     /// The load that comes afterwards, if one was asked for.
     fn next(&self) -> Option<&Load> {
         match self {
             Self::Next(load) => Some(load),
-            Self::Unloaded | Self::Lost { .. } => None,
+            Self::Unloaded | Self::WorkerLost { .. } => None,
         }
     }
 }
 
-impl From<Option<Load>> for Afterwards {
+impl From<Option<Load>> for AfterUnload {
     fn from(next: Option<Load>) -> Self {
         next.map_or(Self::Unloaded, Self::Next)
     }
@@ -349,7 +349,7 @@ impl Load {
     /// The first attempt of a new load.
     pub fn first(policy: RestartPolicy) -> Self {
         Self {
-            id: LoadId::fresh(),
+            id: LoadId::random(),
             attempt: 1,
             policy,
             remote: false,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ConversationSupport, DataType, Failure, Format, Generation, LoadId, ModelId, ModelKind,
-    Progress, state::Stage,
+    Progress, state::StateKind,
 };
 
 /// Where a model stands.
@@ -14,8 +14,8 @@ use super::{
 pub struct Status {
     /// The model.
     pub model_id: ModelId,
-    /// Its stage of life.
-    pub stage: Stage,
+    /// Its state, without what belongs to it there.
+    pub state: StateKind,
     /// Rises by one with each transition.
     pub generation: Generation,
     /// The load that led here.
@@ -42,7 +42,7 @@ pub struct Status {
     pub in_flight: u32,
     /// Requests that wait.
     pub queued: u32,
-    /// When the model came into this stage.
+    /// When the model came into this state.
     pub since: SystemTime,
     /// Why the model is not loaded although it was asked for.
     pub suspended: Option<Suspension>,
@@ -125,7 +125,7 @@ impl Status {
     pub fn unloaded(model_id: ModelId) -> Self {
         Self {
             model_id,
-            stage: Stage::Unloaded,
+            state: StateKind::Unloaded,
             generation: Generation::default(),
             load_id: None,
             next_load: None,

@@ -59,7 +59,7 @@ pub enum SwitchOutcome {
 
 impl SwitchId {
     /// A new id; later ones sort behind earlier ones.
-    pub fn fresh() -> Self {
+    pub fn random() -> Self {
         Self(Uuid::now_v7().to_string().into())
     }
 

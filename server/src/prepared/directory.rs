@@ -71,7 +71,7 @@ impl Directory {
     }
 
     /// Takes its name from an entry that is to be removed, and gives its path then.
-    pub(super) fn take_out(&self, key: &str) -> io::Result<PathBuf> {
+    pub(super) fn set_aside(&self, key: &str) -> io::Result<PathBuf> {
         let path = self.0.join(format!("{key}{REMOVED}"));
         fs::rename(self.0.join(key), &path)?;
         Ok(path)

@@ -22,7 +22,7 @@ use crate::lifecycle::Fleet;
 /// Implements CatalogService.
 #[derive(Debug)]
 pub struct CatalogApi {
-    core: Core,
+    handlers: CatalogHandlers,
     creates: RequestIds<CreateModelResponse>,
     updates: RequestIds<UpdateModelResponse>,
     deletes: RequestIds<DeleteModelResponse>,
@@ -30,7 +30,7 @@ pub struct CatalogApi {
 
 /// What calls work with.
 #[derive(Clone)]
-struct Core {
+struct CatalogHandlers {
     fleet: Arc<Fleet>,
 }
 
@@ -42,7 +42,7 @@ impl CatalogApi {
             creates: RequestIds::new("CreateModel", catalog.clone(), tasks.clone()),
             updates: RequestIds::new("UpdateModel", catalog.clone(), tasks.clone()),
             deletes: RequestIds::new("DeleteModel", catalog, tasks),
-            core: Core { fleet },
+            handlers: CatalogHandlers { fleet },
         }
     }
 }
@@ -57,8 +57,8 @@ impl CatalogService for CatalogApi {
         // Only what changes something is remembered.
         let id = remembered(&request.request_id, request.validate_only);
         let body = request.clone();
-        let core = self.core.clone();
-        let work = move |claim| answer(async move { core.create(body, claim).await });
+        let handlers = self.handlers.clone();
+        let work = move |claim| response(async move { handlers.create(body, claim).await });
         let response = self.creates.once_with(id, &request, work).await?;
         Ok(Response::new(response))
     }
@@ -67,14 +67,18 @@ impl CatalogService for CatalogApi {
         &self,
         request: Request<GetModelRequest>,
     ) -> Result<Response<GetModelResponse>, Status> {
-        Ok(Response::new(self.core.get(request.into_inner()).await?))
+        Ok(Response::new(
+            self.handlers.get(request.into_inner()).await?,
+        ))
     }
 
     async fn list_models(
         &self,
         request: Request<ListModelsRequest>,
     ) -> Result<Response<ListModelsResponse>, Status> {
-        Ok(Response::new(self.core.list(request.into_inner()).await?))
+        Ok(Response::new(
+            self.handlers.list(request.into_inner()).await?,
+        ))
     }
 
     async fn update_model(
@@ -84,8 +88,8 @@ impl CatalogService for CatalogApi {
         let request = request.into_inner();
         let id = remembered(&request.request_id, request.validate_only);
         let body = request.clone();
-        let core = self.core.clone();
-        let work = move |claim| answer(async move { core.update(body, claim).await });
+        let handlers = self.handlers.clone();
+        let work = move |claim| response(async move { handlers.update(body, claim).await });
         let response = self.updates.once_with(id, &request, work).await?;
         Ok(Response::new(response))
     }
@@ -96,8 +100,8 @@ impl CatalogService for CatalogApi {
     ) -> Result<Response<DeleteModelResponse>, Status> {
         let request = request.into_inner();
         let body = request.clone();
-        let core = self.core.clone();
-        let work = move |claim| answer(async move { core.delete(body, claim).await });
+        let handlers = self.handlers.clone();
+        let work = move |claim| response(async move { handlers.delete(body, claim).await });
         let response = self
             .deletes
             .once_with(&request.request_id, &request, work)
@@ -106,7 +110,7 @@ impl CatalogService for CatalogApi {
     }
 }
 
-impl Core {
+impl CatalogHandlers {
     async fn get(&self, request: GetModelRequest) -> Result<GetModelResponse, ApiError> {
         let mut violations = Violations::default();
         let id = violations.model_id("model_id", &request.model_id);
@@ -123,9 +127,9 @@ impl Core {
     }
 }
 
-impl std::fmt::Debug for Core {
+impl std::fmt::Debug for CatalogHandlers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Core").finish_non_exhaustive()
+        f.debug_struct("CatalogHandlers").finish_non_exhaustive()
     }
 }
 
@@ -134,7 +138,7 @@ fn remembered(id: &str, validate_only: bool) -> &str {
     if validate_only { "" } else { id }
 }
 
-fn answer<T>(
+fn response<T>(
     work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
 ) -> BoxFuture<'static, Result<T, Status>> {
     async move { Ok(work.await?) }.boxed()

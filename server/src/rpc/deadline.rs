@@ -11,12 +11,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tower::{Layer, Service};
+
+use super::error::{DOMAIN, trailers};
 
 /// Name of the header that carries the time-out of a call.
 const GRPC_TIMEOUT: &str = "grpc-timeout";
@@ -185,17 +187,8 @@ fn refusal<B: Default>(status: Status) -> Response<DeadlineBody<B>> {
     status.into_http()
 }
 
-fn trailers(status: &Status) -> HeaderMap {
-    let mut trailers = HeaderMap::with_capacity(3);
-    if status.add_header(&mut trailers).is_err() {
-        // Only a status with bytes that no header can carry fails; ours are constant.
-        trailers.insert(Status::GRPC_STATUS, HeaderValue::from_static("4"));
-    }
-    trailers
-}
-
 fn deadline_exceeded() -> Status {
-    let details = ErrorDetails::with_error_info("DEADLINE_EXCEEDED", "hangar.v1", []);
+    let details = ErrorDetails::with_error_info("DEADLINE_EXCEEDED", DOMAIN, []);
     Status::with_error_details(
         Code::DeadlineExceeded,
         "the call's deadline passed before it was done",
@@ -206,7 +199,7 @@ fn deadline_exceeded() -> Status {
 fn malformed_timeout() -> Status {
     let mut details = ErrorDetails::with_error_info(
         "INVALID_FIELD",
-        "hangar.v1",
+        DOMAIN,
         [("field".to_owned(), GRPC_TIMEOUT.to_owned())],
     );
     details.add_bad_request_violation(

@@ -2,17 +2,18 @@
 
 mod bare;
 mod catalog;
+mod catalog_refusal;
 mod details;
 mod lifecycle;
-mod refusal;
 mod status;
 
 use std::time::Duration;
 
 pub use bare::completed;
+pub use catalog_refusal::CatalogRefusal;
 pub(super) use details::{DOMAIN, reason_of};
 use details::{failed, internal};
-pub use refusal::CatalogRefusal;
+pub(super) use status::trailers;
 use tonic::Status;
 
 use crate::{

@@ -67,7 +67,7 @@ struct RunningGenerate {
 }
 
 /// How a call ended.
-enum End {
+enum GenerationOutcome {
     /// With this, which is encoded behind it.
     Done(GenerateDone, Bytes),
     Failed(Status),
@@ -95,7 +95,7 @@ pub(super) async fn generate(fleet: &Fleet, request: Generate) -> Result<AnswerS
 }
 
 impl AnswerStream {
-    /// Begins `request` on the worker that `permit` is for.
+    /// Begins `request` on the worker that it was `admitted` to.
     async fn begin(fleet: &Fleet, request: Generate, admitted: Admitted) -> Result<Self, Status> {
         let Admitted { mut permit, record } = admitted;
         let deadline = request.admission.deadline;
@@ -169,7 +169,7 @@ impl RunningGenerate {
     /// and the request is counted.
     async fn run(mut self, mut outbox: Outbox) {
         let last = match self.follow(&mut outbox).await {
-            End::Done(done, response) => {
+            GenerationOutcome::Done(done, response) => {
                 span::done(&self.span, &done);
                 let usage = done.usage.unwrap_or_default();
                 self.record
@@ -177,8 +177,8 @@ impl RunningGenerate {
                 drop(self.permit);
                 return outbox.end(Ok(response));
             }
-            End::Failed(status) => explain(status, &mut self.permit).await,
-            End::Malformed(what) => ApiError::Internal(what).into(),
+            GenerationOutcome::Failed(status) => explain(status, &mut self.permit).await,
+            GenerationOutcome::Malformed(what) => ApiError::Internal(what).into(),
         };
         span::failed(&self.span, reason_of(&last));
         self.record.fail(reason_of(&last));
@@ -187,7 +187,7 @@ impl RunningGenerate {
     }
 
     /// Puts all chunks into `outbox`.
-    async fn follow(&mut self, outbox: &mut Outbox) -> End {
+    async fn follow(&mut self, outbox: &mut Outbox) -> GenerationOutcome {
         let Self {
             responses,
             permit,
@@ -199,17 +199,17 @@ impl RunningGenerate {
         loop {
             let response = tokio::select! {
                 biased;
-                () = &mut expired => return End::Failed(ApiError::DeadlineExceeded.into()),
+                () = &mut expired => return GenerationOutcome::Failed(ApiError::DeadlineExceeded.into()),
                 response = responses.message() => response,
-                failure = &mut cut_off => return End::Failed(ApiError::Failed(failure).into()),
+                failure = &mut cut_off => return GenerationOutcome::Failed(ApiError::Failed(failure).into()),
             };
             let response = match response {
                 Ok(Some(response)) => response,
                 Ok(None) => {
                     let what = "the worker ended the answer without an end";
-                    return End::Failed(Status::unavailable(what));
+                    return GenerationOutcome::Failed(Status::unavailable(what));
                 }
-                Err(status) => return End::Failed(status),
+                Err(status) => return GenerationOutcome::Failed(status),
             };
             match peek(&response) {
                 Ok(Peek::Chunk { tokens }) => {
@@ -217,11 +217,11 @@ impl RunningGenerate {
                         record.tokens(tokens);
                     }
                     if let Err(error) = outbox.put(response) {
-                        return End::Malformed(error.to_string());
+                        return GenerationOutcome::Malformed(error.to_string());
                     }
                 }
-                Ok(Peek::Done(done)) => return End::Done(done, response),
-                Err(malformed) => return End::Malformed(malformed.to_string()),
+                Ok(Peek::Done(done)) => return GenerationOutcome::Done(done, response),
+                Err(malformed) => return GenerationOutcome::Malformed(malformed.to_string()),
             }
         }
     }

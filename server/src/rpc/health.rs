@@ -16,6 +16,8 @@ use tonic_health::pb::{
 };
 use tonic_types::{ErrorDetails, StatusExt};
 
+use super::error::DOMAIN;
+
 /// Service that says whether the process itself turns.
 pub const LIVENESS: &str = "liveness";
 /// Service that says whether requests may come. The empty name means the same.
@@ -91,7 +93,7 @@ impl<S: HealthSource> HealthService<S> {
         Status::with_error_details(
             Code::ResourceExhausted,
             "too many health watch streams are open; close some or raise max_watchers",
-            ErrorDetails::with_error_info("LIMIT_REACHED", "hangar.v1", metadata),
+            ErrorDetails::with_error_info("LIMIT_REACHED", DOMAIN, metadata),
         )
     }
 }

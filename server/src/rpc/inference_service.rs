@@ -39,24 +39,24 @@ impl InferenceApi {
         generate::generate(&self.fleet, request).await
     }
 
-    /// Puts a question to a model's worker that the engine has no part in.
-    async fn ask_unscheduled<A, F>(
+    /// Makes a call to a model's worker that its engine has no part in.
+    async fn call_worker<A, F>(
         &self,
         name: &str,
-        ask: impl FnOnce(WorkerClient) -> F,
+        call: impl FnOnce(WorkerClient) -> F,
     ) -> Result<Response<A>, Status>
     where
         F: Future<Output = Result<A, Status>>,
     {
         let name = validate::model_id("model_id", name)?;
-        let permit = self.fleet.admit_unscheduled(&name).await;
+        let permit = self.fleet.admit_without_engine(&name).await;
         let mut permit = permit.map_err(ApiError::from)?;
-        let answer = tokio::select! {
-            answer = ask(permit.client()) => answer,
+        let response = tokio::select! {
+            response = call(permit.client()) => response,
             failure = permit.cut_off() => Err(ApiError::Failed(failure).into()),
         };
-        match answer {
-            Ok(answer) => Ok(Response::new(answer)),
+        match response {
+            Ok(response) => Ok(Response::new(response)),
             Err(status) => Err(explain(status, &mut permit).await),
         }
     }
@@ -91,8 +91,8 @@ impl InferenceService for InferenceApi {
         let request = request.into_inner();
         generate::check_tokenize(&request)?;
         let name = request.model_id.clone();
-        let ask = |mut client: WorkerClient| async move { client.tokenize(request).await };
-        self.ask_unscheduled(&name, ask).await
+        let call = |mut client: WorkerClient| async move { client.tokenize(request).await };
+        self.call_worker(&name, call).await
     }
 
     async fn detokenize(
@@ -101,12 +101,12 @@ impl InferenceService for InferenceApi {
     ) -> Result<Response<DetokenizeResponse>, Status> {
         let request = request.into_inner();
         generate::check_detokenize(&request)?;
-        let ask = |mut client: WorkerClient| async move {
+        let call = |mut client: WorkerClient| async move {
             let text = client
                 .detokenize(request.token_ids, request.skip_special_tokens)
                 .await?;
             Ok(DetokenizeResponse { text })
         };
-        self.ask_unscheduled(&request.model_id, ask).await
+        self.call_worker(&request.model_id, call).await
     }
 }

@@ -18,7 +18,7 @@ pub(super) use snapshot::Sources;
 use crate::{
     catalog::{CatalogEntry, LearnedFacts},
     lifecycle::{Fleet, Holder, ModelFacts, TrackedModel},
-    model::{Stage, Status},
+    model::{StateKind, Status},
     prepared::PreparedCache,
     rpc::convert,
     system, version, wire,
@@ -92,7 +92,7 @@ fn cache(cache: &PreparedCache) -> CacheInfo {
     }
 }
 
-/// What is known of the model of `entry`, which stands as `status` says; `model` if it was introduced.
+/// What is known of the model of `entry`, which stands as `status` says; `model` if it is tracked.
 fn model(
     entry: CatalogEntry,
     model: Option<&TrackedModel>,
@@ -154,7 +154,7 @@ fn desired_state(facts: &ModelFacts) -> DesiredState {
 }
 
 fn model_metrics(model: Option<&TrackedModel>, facts: &ModelFacts, live: &Status) -> ModelMetrics {
-    let ready_since = facts.ready_since.filter(|_| live.stage == Stage::Ready);
+    let ready_since = facts.ready_since.filter(|_| live.state == StateKind::Ready);
     ModelMetrics {
         uptime: ready_since.and_then(since).and_then(wire::duration),
         ..metrics::metrics(&model.map(TrackedModel::usage).unwrap_or_default(), live)

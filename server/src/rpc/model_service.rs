@@ -1,6 +1,5 @@
 //! ModelService: parses requests, asks the fleet, converts answers.
 
-mod info;
 mod load;
 mod switch;
 mod unload;
@@ -21,8 +20,12 @@ use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::{
-    encoded::EncodedStream, error::ApiError, info::ServerStart, request_ids::RequestIds,
-    validate::Violations, watch,
+    encoded::EncodedStream,
+    error::ApiError,
+    info::{ServerStart, Sources},
+    request_ids::RequestIds,
+    validate::Violations,
+    watch,
 };
 use crate::{
     lifecycle::Fleet,
@@ -34,7 +37,7 @@ use crate::{
 /// Implements ModelService.
 #[derive(Debug)]
 pub struct ModelApi {
-    core: Arc<Core>,
+    handlers: Arc<ModelHandlers>,
     loads: RequestIds<LoadModelResponse>,
     unloads: RequestIds<UnloadModelResponse>,
     switches: RequestIds<SwitchModelResponse>,
@@ -53,7 +56,7 @@ pub struct ModelApiOptions {
     pub heartbeat: Duration,
 }
 
-struct Core {
+struct ModelHandlers {
     fleet: Arc<Fleet>,
     event_log: Arc<EventLog>,
     system: Arc<SystemMonitor>,
@@ -82,7 +85,7 @@ impl ModelApi {
             clock: Instant::now(),
         };
         let (catalog, tasks) = (fleet.catalog().clone(), fleet.tasks());
-        let core = Arc::new(Core {
+        let handlers = Arc::new(ModelHandlers {
             fleet,
             event_log,
             system,
@@ -91,7 +94,7 @@ impl ModelApi {
             started,
         });
         Self {
-            core,
+            handlers,
             loads: RequestIds::new("LoadModel", catalog.clone(), tasks.clone()),
             unloads: RequestIds::new("UnloadModel", catalog.clone(), tasks.clone()),
             switches: RequestIds::new("SwitchModel", catalog, tasks),
@@ -100,12 +103,12 @@ impl ModelApi {
 
     /// The encoded responses of WatchStatus.
     pub(super) fn watch(&self, request: WatchStatusRequest) -> Result<EncodedStream, ApiError> {
-        let Core {
+        let ModelHandlers {
             event_log,
             options,
             metrics,
             ..
-        } = &*self.core;
+        } = &*self.handlers;
         let mut violations = Violations::default();
         let interval =
             violations.duration("progress_interval", request.progress_interval, MIN_INTERVAL);
@@ -158,7 +161,16 @@ impl ModelService for ModelApi {
         &self,
         request: Request<GetInfoRequest>,
     ) -> Result<Response<GetInfoResponse>, Status> {
-        Ok(Response::new(self.core.info(&request.into_inner()).await?))
+        let handlers = &self.handlers;
+        let sources = Sources {
+            fleet: &handlers.fleet,
+            event_log: &handlers.event_log,
+            system: &handlers.system,
+            started: handlers.started,
+        };
+        Ok(Response::new(
+            sources.response(&request.into_inner()).await?,
+        ))
     }
 
     async fn load_model(
@@ -166,10 +178,10 @@ impl ModelService for ModelApi {
         request: Request<LoadModelRequest>,
     ) -> Result<Response<LoadModelResponse>, Status> {
         let request = request.into_inner();
-        let core = self.core.clone();
+        let handlers = self.handlers.clone();
         let work = {
             let request = request.clone();
-            async move { Ok(core.load(request).await?) }.boxed()
+            async move { Ok(handlers.load(request).await?) }.boxed()
         };
         self.loads
             .once(&request.request_id, &request, work)
@@ -182,10 +194,10 @@ impl ModelService for ModelApi {
         request: Request<UnloadModelRequest>,
     ) -> Result<Response<UnloadModelResponse>, Status> {
         let request = request.into_inner();
-        let core = self.core.clone();
+        let handlers = self.handlers.clone();
         let work = {
             let request = request.clone();
-            async move { Ok(core.unload(request).await?) }.boxed()
+            async move { Ok(handlers.unload(request).await?) }.boxed()
         };
         self.unloads
             .once(&request.request_id, &request, work)
@@ -198,10 +210,10 @@ impl ModelService for ModelApi {
         request: Request<SwitchModelRequest>,
     ) -> Result<Response<SwitchModelResponse>, Status> {
         let request = request.into_inner();
-        let core = self.core.clone();
+        let handlers = self.handlers.clone();
         let work = {
             let request = request.clone();
-            async move { Ok(core.switch(request).await?) }.boxed()
+            async move { Ok(handlers.switch(request).await?) }.boxed()
         };
         self.switches
             .once(&request.request_id, &request, work)
@@ -218,9 +230,9 @@ impl ModelService for ModelApi {
     }
 }
 
-impl std::fmt::Debug for Core {
+impl std::fmt::Debug for ModelHandlers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Core")
+        f.debug_struct("ModelHandlers")
             .field("options", &self.options)
             .finish_non_exhaustive()
     }

@@ -9,11 +9,11 @@ mod embedding;
 mod named_model;
 mod parallel;
 mod sampling;
-mod shown;
 mod task;
 mod tensors;
 mod text_request;
 mod text_response;
+mod truncated;
 
 pub use api::OpenInferenceApi;
 use api::TaskRequest;
@@ -42,7 +42,7 @@ use super::{
     generate::{self, DecodedAnswer},
     health::READINESS,
 };
-use crate::{model::Stage, version};
+use crate::{model::StateKind, version};
 
 /// What the server says that it is.
 const NAME: &str = "hangar";
@@ -81,7 +81,7 @@ impl GrpcInferenceService for OpenInferenceApi {
         let request = request.into_inner();
         let named = self.named("name", &request.name, &request.version).await;
         let model = named.ok().and_then(|named| named.model);
-        let ready = model.is_some_and(|model| model.status().stage == Stage::Ready);
+        let ready = model.is_some_and(|model| model.status().state == StateKind::Ready);
         Ok(Response::new(ModelReadyResponse { ready }))
     }
 
@@ -120,9 +120,12 @@ impl GrpcInferenceService for OpenInferenceApi {
         request: Request<ModelInferRequest>,
     ) -> Result<Response<ModelInferResponse>, Status> {
         let deadline = request.extensions().get::<Deadline>().copied();
-        let TextRequest { generate, form } = match self.ask(request.into_inner(), deadline).await? {
-            TaskRequest::Text(ask) => *ask,
-            TaskRequest::Vectors(ask) => return self.vectors(ask).await.map(Response::new),
+        let TextRequest { generate, form } = match self
+            .parse_request(request.into_inner(), deadline)
+            .await?
+        {
+            TaskRequest::Text(request) => *request,
+            TaskRequest::Vectors(request) => return self.vectors(request).await.map(Response::new),
         };
         if form.stream {
             let what = "stream must not be true in ModelInfer, which gives one response; use ModelStreamInfer";

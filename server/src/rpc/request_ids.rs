@@ -3,8 +3,8 @@
 //! What such a call commits, the model's driver and its watchers have to hear of: a caller that goes, or whose
 //! deadline passes, ends its waiting and not the call.
 //!
-//! The same id with the same body joins the call that is under way or gets the answer that it gave; with
-//! another body it is refused. Answers are remembered in the catalog for a day; failures are not, so that
+//! The same id with the same body joins the call that is under way or gets the response that it gave; with
+//! another body it is refused. Responses are remembered in the catalog for a day; failures are not, so that
 //! they can be tried again.
 
 use std::{
@@ -24,7 +24,7 @@ use tracing::Instrument;
 
 use super::{error::ApiError, validate::MAX_REQUEST_ID};
 use crate::{
-    catalog::{AnswerToRemember, Catalog, CatalogEntry, RememberedAnswer, RequestKey},
+    catalog::{Catalog, CatalogEntry, RequestKey, ResponseToStore, StoredResponse},
     supervisor::Tasks,
 };
 
@@ -49,16 +49,16 @@ pub(super) struct RequestClaim {
 /// Calls that are under way.
 type RunningCalls<T> = Arc<Mutex<HashMap<String, RunningCall<T>>>>;
 
-type Answer<T> = Shared<BoxFuture<'static, Result<T, Status>>>;
+type SharedResponse<T> = Shared<BoxFuture<'static, Result<T, Status>>>;
 
 #[derive(Debug)]
 struct RunningCall<T: Clone> {
     digest: [u8; 32],
-    answer: Answer<T>,
+    response: SharedResponse<T>,
 }
 
 /// Takes a call away when it has ended, in whatever way.
-struct Ended<T: Clone> {
+struct RemoveOnDrop<T: Clone> {
     calls: RunningCalls<T>,
     id: String,
 }
@@ -66,8 +66,8 @@ struct Ended<T: Clone> {
 /// Calls of a method that may be under way, with an id and without one each.
 const MAX_CALLS: usize = 10_000;
 
-/// Largest answer that is remembered, in bytes. What gives longer ones can be done again without harm.
-const MAX_ANSWER: usize = 1 << 20;
+/// Largest response that is remembered, in bytes. What gives longer ones can be done again without harm.
+const MAX_RESPONSE: usize = 1 << 20;
 
 impl<T: Message + Default + Clone + 'static> RequestIds<T> {
     /// The calls of `method`. Those under way run as `tasks`.
@@ -95,18 +95,18 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
         let catalog = self.catalog.clone();
         let remembering = move |claim: Option<RequestClaim>| {
             async move {
-                let answer = work.await?;
+                let response = work.await?;
                 if let Some(claim) = claim {
-                    claim.keep(&catalog, &answer).await;
+                    claim.keep(&catalog, &response).await;
                 }
-                Ok(answer)
+                Ok(response)
             }
             .boxed()
         };
         self.once_with(id, body, remembering).await
     }
 
-    /// As [`Self::once`], for work that has its answer remembered by itself.
+    /// As [`Self::once`], for work that has its response remembered by itself.
     ///
     /// # Errors
     ///
@@ -121,7 +121,7 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
     ) -> Result<T, Status> {
         // What the work itself refuses is not remembered.
         if id.is_empty() || id.len() > MAX_REQUEST_ID {
-            return self.detached(work(None)).await;
+            return self.run_to_end(work(None)).await;
         }
         let claim = RequestClaim {
             key: RequestKey {
@@ -135,7 +135,7 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
     }
 
     /// Waits for `work`, which goes on when the caller does not wait any more.
-    async fn detached(&self, work: BoxFuture<'static, Result<T, Status>>) -> Result<T, Status> {
+    async fn run_to_end(&self, work: BoxFuture<'static, Result<T, Status>>) -> Result<T, Status> {
         let permit = self.anonymous.clone().try_acquire_owned();
         let permit = permit.map_err(|_| ApiError::Limit {
             what: "calls that change something",
@@ -156,11 +156,11 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
         work: impl FnOnce(Option<RequestClaim>) -> BoxFuture<'static, Result<T, Status>>
         + Send
         + 'static,
-    ) -> Result<Answer<T>, ApiError> {
+    ) -> Result<SharedResponse<T>, ApiError> {
         let mut calls = lock(&self.calls);
         if let Some(call) = calls.get(&claim.key.id) {
             return if call.digest == claim.digest {
-                Ok(call.answer.clone())
+                Ok(call.response.clone())
             } else {
                 Err(ApiError::RequestIdReused)
             };
@@ -171,15 +171,15 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
                 limit: MAX_CALLS,
             });
         }
-        let (reply, answer) = oneshot::channel();
-        let answer = async move { answer.await.unwrap_or_else(|_| Err(broken_off())) };
-        let answer = answer.boxed().shared();
+        let (reply, response) = oneshot::channel();
+        let response = async move { response.await.unwrap_or_else(|_| Err(broken_off())) };
+        let response = response.boxed().shared();
         let id = claim.key.id.clone();
         let call = RunningCall {
             digest: claim.digest,
-            answer: answer.clone(),
+            response: response.clone(),
         };
-        let ended = Ended {
+        let remove = RemoveOnDrop {
             calls: self.calls.clone(),
             id: id.clone(),
         };
@@ -187,42 +187,42 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
         let catalog = self.catalog.clone();
         let run = async move {
             let result = match recall(&catalog, &claim).await {
-                Ok(Some(answer)) => Ok(answer),
+                Ok(Some(response)) => Ok(response),
                 Ok(None) => work(Some(claim)).await,
                 Err(error) => Err(error.into()),
             };
-            // From now on the answer is found in the catalog.
-            drop(ended);
+            // From now on the response is found in the catalog.
+            drop(remove);
             let _ = reply.send(result);
         };
         // A panic drops the reply, which its callers hear.
         self.tasks.request(run.in_current_span());
-        Ok(answer)
+        Ok(response)
     }
 }
 
 impl RequestClaim {
-    /// Has what `answer` makes of an entry remembered together with the entry's change.
+    /// Has what `response` makes of an entry remembered together with the entry's change.
     pub(super) fn with<A: Message>(
         self,
-        answer: impl FnOnce(&CatalogEntry) -> A + Send + 'static,
-    ) -> AnswerToRemember {
-        AnswerToRemember {
+        response: impl FnOnce(&CatalogEntry) -> A + Send + 'static,
+    ) -> ResponseToStore {
+        ResponseToStore {
             key: self.key,
             digest: self.digest,
-            answer: Box::new(move |entry| answer(entry).encode_to_vec()),
+            response: Box::new(move |entry| response(entry).encode_to_vec()),
         }
     }
 
-    /// Remembers `answer`. What was done is done: that it cannot be remembered is no reason to fail.
-    async fn keep(self, catalog: &Catalog, answer: &impl Message) {
-        let answer = answer.encode_to_vec();
-        if answer.len() > MAX_ANSWER {
+    /// Remembers `response`. What was done is done: that it cannot be remembered is no reason to fail.
+    async fn keep(self, catalog: &Catalog, response: &impl Message) {
+        let response = response.encode_to_vec();
+        if response.len() > MAX_RESPONSE {
             return;
         }
-        let remembered = RememberedAnswer {
+        let remembered = StoredResponse {
             digest: self.digest,
-            answer,
+            response,
         };
         if let Err(error) = catalog.remember(self.key, remembered).await {
             tracing::warn!(%error, "an answer is not remembered");
@@ -230,21 +230,21 @@ impl RequestClaim {
     }
 }
 
-impl<T: Clone> Drop for Ended<T> {
+impl<T: Clone> Drop for RemoveOnDrop<T> {
     fn drop(&mut self) {
         lock(&self.calls).remove(&self.id);
     }
 }
 
-/// The answer that was given to the call, if there is one.
+/// The response that was given to the call, if there is one.
 async fn recall<T: Message + Default>(
     catalog: &Catalog,
     claim: &RequestClaim,
 ) -> Result<Option<T>, ApiError> {
     match catalog.recall(&claim.key).await? {
         Some(found) if found.digest != claim.digest => Err(ApiError::RequestIdReused),
-        Some(found) => match T::decode(found.answer.as_slice()) {
-            Ok(answer) => Ok(Some(answer)),
+        Some(found) => match T::decode(found.response.as_slice()) {
+            Ok(response) => Ok(Some(response)),
             Err(error) => Err(ApiError::Internal(format!("a remembered answer: {error}"))),
         },
         None => Ok(None),

@@ -68,7 +68,7 @@ impl SessionService for SessionApi {
         &self,
         request: Request<KeepAliveRequest>,
     ) -> Result<Response<KeepAliveResponse>, Status> {
-        let id = given(request.into_inner().session_id)?;
+        let id = parse_session_id(request.into_inner().session_id)?;
         let session = self.fleet.keep_session_alive(&id);
         Ok(Response::new(KeepAliveResponse {
             session: Some(message(session.map_err(ApiError::from)?)),
@@ -79,7 +79,7 @@ impl SessionService for SessionApi {
         &self,
         request: Request<CloseSessionRequest>,
     ) -> Result<Response<CloseSessionResponse>, Status> {
-        let id = given(request.into_inner().session_id)?;
+        let id = parse_session_id(request.into_inner().session_id)?;
         let unloading = self.fleet.close_session(&id).map_err(ApiError::from)?;
         Ok(Response::new(CloseSessionResponse {
             unloading_model_ids: unloading.iter().map(ToString::to_string).collect(),
@@ -90,7 +90,7 @@ impl SessionService for SessionApi {
         &self,
         request: Request<GetSessionRequest>,
     ) -> Result<Response<GetSessionResponse>, Status> {
-        let id = given(request.into_inner().session_id)?;
+        let id = parse_session_id(request.into_inner().session_id)?;
         let session = self.fleet.session(&id).map_err(ApiError::from)?;
         Ok(Response::new(GetSessionResponse {
             session: Some(message(session)),
@@ -98,7 +98,7 @@ impl SessionService for SessionApi {
     }
 }
 
-fn given(id: String) -> Result<SessionId, ApiError> {
+fn parse_session_id(id: String) -> Result<SessionId, ApiError> {
     if id.is_empty() {
         return Err(ApiError::invalid("session_id", "is required"));
     }

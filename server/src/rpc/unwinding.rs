@@ -7,11 +7,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
-use tonic::Status;
 
-use super::error::ApiError;
+use super::error::{ApiError, trailers};
 use crate::supervisor::panic_message;
 
 /// Response body that ends with trailers of INTERNAL where the inner one panics.
@@ -59,20 +57,11 @@ impl<B: Body<Data = Bytes> + Unpin> Body for UnwindBody<B> {
     }
 }
 
-fn trailers(status: &Status) -> HeaderMap {
-    let mut trailers = HeaderMap::with_capacity(3);
-    if status.add_header(&mut trailers).is_err() {
-        // Only a status with bytes that no header can carry fails; this one is of our own making.
-        trailers.insert(Status::GRPC_STATUS, HeaderValue::from_static("13"));
-    }
-    trailers
-}
-
 #[cfg(test)]
 mod tests {
     use futures::stream;
     use http_body_util::{BodyExt, StreamBody};
-    use tonic::Code;
+    use tonic::{Code, Status};
 
     use super::*;
 

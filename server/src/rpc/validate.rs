@@ -1,4 +1,4 @@
-//! Requests into domain types. All that is wrong with a request is reported at once, as far as it fits.
+//! What all calls check of their requests. All that is wrong with one is reported at once, as far as it fits.
 
 use hangar_client::v1;
 

@@ -194,14 +194,14 @@ mod tests {
 
     #[test]
     fn tokens_are_read_back() {
-        let epoch = Epoch::fresh();
+        let epoch = Epoch::random();
         let parse = |token: &str| parse_token(token, &epoch).ok();
         assert_eq!(
             parse(&token(&epoch, Revision(7))),
             Some(Some(Some(Revision(7))))
         );
         assert_eq!(
-            parse(&token(&Epoch::fresh(), Revision(7))),
+            parse(&token(&Epoch::random(), Revision(7))),
             Some(Some(None))
         );
         assert_eq!(parse(""), Some(None));
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn other_texts_are_no_tokens() {
-        let epoch = Epoch::fresh();
+        let epoch = Epoch::random();
         let short = format!("{}-", epoch.as_str());
         let negative = format!("{}--1", epoch.as_str());
         for text in ["x", "-", "1-2", &short, &negative, epoch.as_str(), "zz-1"] {
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_large_snapshot_comes_in_parts_of_which_only_the_last_can_be_resumed() {
-        let epoch = Epoch::fresh();
+        let epoch = Epoch::random();
         let model = |n: usize| ModelStatus {
             model_id: format!("model-{n:05}"),
             message: "x".repeat(1000),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    parts::resources,
+    resources::resources,
     start_error::{StartError, system_error},
 };
 use crate::{
@@ -109,7 +109,7 @@ fn samples(fleet: &Fleet) -> Vec<ModelSample> {
         let (in_flight, queued) = model.occupancy();
         ModelSample {
             model: model.id().to_string(),
-            state: status.stage.name(),
+            state: status.state.name(),
             memory: status.memory.map(|m| MemorySample {
                 host: m.host_bytes,
                 device: m.device_bytes,

@@ -12,7 +12,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
     control_plane::ControlPlane,
-    parts::MARGIN,
+    resources::MARGIN,
     routes::{Apis, model_api, model_api_options, routes},
 };
 use crate::{

@@ -132,7 +132,7 @@ impl EventLog {
     /// A log that remembers the last `capacity` transitions.
     pub fn new(capacity: usize) -> Arc<Self> {
         Arc::new(Self {
-            epoch: Epoch::fresh(),
+            epoch: Epoch::random(),
             capacity: capacity.max(1),
             journal: Mutex::default(),
             changes: watch::Sender::new(0),
@@ -256,7 +256,7 @@ impl EventLog {
     }
 
     /// Takes note of figures that watchers are not sent, such as memory.
-    pub(super) fn note(&self, status: Status) {
+    pub(super) fn update_silently(&self, status: Status) {
         let journal = self.journal();
         // A model that was removed meanwhile stays removed.
         if let Some(cell) = journal.models.get(&status.model_id) {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use super::{cell::StatusCell, event_log::EventLog};
-use crate::model::{Stage, Status};
+use crate::model::{StateKind, Status};
 
 /// Publishes the status of one model. Its driver has the only one.
 #[derive(Debug)]
@@ -42,9 +42,9 @@ impl Publisher {
         &mut self.draft
     }
 
-    /// The model came into `stage` at the time `now`: a new generation.
-    pub fn transition(&mut self, stage: Stage, now: SystemTime) {
-        self.draft.stage = stage;
+    /// The model came into `state` at the time `now`: a new generation.
+    pub fn transition(&mut self, state: StateKind, now: SystemTime) {
+        self.draft.state = state;
         self.draft.generation = self.draft.generation.next();
         self.draft.since = now;
         self.event_log.transition(self.draft.clone());
@@ -56,7 +56,7 @@ impl Publisher {
     }
 
     /// Figures changed that watchers are not sent, such as memory.
-    pub fn note(&self) {
-        self.event_log.note(self.draft.clone());
+    pub fn update_silently(&self) {
+        self.event_log.update_silently(self.draft.clone());
     }
 }

@@ -62,7 +62,7 @@ pub struct Watch {
     cursor: Revision,
     begin: WatchStart,
     batch: VecDeque<Arc<Event>>,
-    pace: ProgressPacer,
+    throttle: ProgressThrottle,
     heartbeat: Duration,
     _subscription: Subscription,
 }
@@ -76,7 +76,7 @@ enum WatchStart {
 
 /// Spaces out the progress of each model.
 #[derive(Debug)]
-struct ProgressPacer {
+struct ProgressThrottle {
     interval: Duration,
     reported: BTreeMap<ModelId, (u64, Instant)>,
 }
@@ -111,7 +111,7 @@ impl Watch {
         };
         let changes = event_log.changes();
         let _subscription = Subscription::new(&event_log.watchers);
-        let pace = ProgressPacer {
+        let throttle = ProgressThrottle {
             interval,
             reported: BTreeMap::new(),
         };
@@ -122,7 +122,7 @@ impl Watch {
             cursor,
             begin,
             batch: VecDeque::new(),
-            pace,
+            throttle,
             heartbeat,
             _subscription,
         })
@@ -175,7 +175,7 @@ impl Watch {
                     .filter(|(id, _)| self.filter.admits(id))
                     .map(|(_, cell)| Status::clone(&cell.load()))
                     .collect();
-                self.pace.skip(journal.progress.values());
+                self.throttle.skip(journal.progress.values());
                 return Some(WatchItem::Snapshot {
                     models,
                     reset,
@@ -188,7 +188,7 @@ impl Watch {
                     return None;
                 }
                 let filter = &self.filter;
-                return self.pace.next(
+                return self.throttle.next(
                     journal
                         .progress
                         .values()
@@ -207,7 +207,7 @@ impl Watch {
             .progress
             .values()
             .filter(|p| self.filter.admits(p.model_id()));
-        self.pace.due(admitted)
+        self.throttle.due(admitted)
     }
 }
 
@@ -220,7 +220,7 @@ impl Filter {
     }
 }
 
-impl ProgressPacer {
+impl ProgressThrottle {
     /// Takes all of `current` as sent: a snapshot has just shown it.
     fn skip<'a>(&mut self, current: impl Iterator<Item = &'a LatestProgress>) {
         let now = Instant::now();

@@ -61,7 +61,7 @@ impl LivenessProbe {
     }
 
     /// The task need not turn until the next mark.
-    pub fn rest(&self) {
+    pub fn pause(&self) {
         self.state.last.store(RESTS, Ordering::Relaxed);
     }
 }

@@ -20,7 +20,7 @@ pub struct Tasks {
     tracker: TaskTracker,
 }
 
-/// What becomes of the rest when a task panics.
+/// What a panic said.
 type Panic = String;
 
 impl Supervisor {
@@ -51,7 +51,7 @@ impl Tasks {
     ) -> JoinHandle<()> {
         let name = name.into();
         let probe = self.supervisor.liveness_probe(name.clone(), Duration::ZERO);
-        self.watch(name, Some(probe), task, |supervisor, name, end| match end {
+        self.spawn_with_probe(name, Some(probe), task, |supervisor, name, end| match end {
             Err(panic) => supervisor.task_failed(name, Some(panic)),
             Ok(()) if !supervisor.is_stopping() => supervisor.task_failed(name, None),
             Ok(()) => {}
@@ -64,7 +64,7 @@ impl Tasks {
         name: impl Into<TaskName>,
         task: impl Future<Output = ()> + Send + 'static,
     ) -> JoinHandle<()> {
-        self.watch(name.into(), None, task, fail_on_panic)
+        self.spawn_with_probe(name.into(), None, task, fail_on_panic)
     }
 
     /// As [`Self::background`], for one that sees to one model. `stuck` is called, by another task, when it no longer turns,
@@ -79,7 +79,7 @@ impl Tasks {
         let supervisor = self.supervisor.clone();
         let owner = Some(TaskOwner::new(stuck));
         let probe = supervisor.0.probes.add(name.clone(), Duration::ZERO, owner);
-        self.watch(name, Some(probe), task, fail_on_panic)
+        self.spawn_with_probe(name, Some(probe), task, fail_on_panic)
     }
 
     /// Runs a task that belongs to somebody, a model or a request, who is notified of its panic by `panicked`.
@@ -89,7 +89,7 @@ impl Tasks {
         task: impl Future<Output = ()> + Send + 'static,
         panicked: impl FnOnce() + Send + 'static,
     ) -> JoinHandle<()> {
-        self.watch(name.into(), None, task, |_, name, end| {
+        self.spawn_with_probe(name.into(), None, task, |_, name, end| {
             if let Err(panic) = end {
                 tracing::error!(task = %name, panic, "a task panicked");
                 panicked();
@@ -149,7 +149,7 @@ impl Tasks {
     }
 
     /// Runs a task that is watched by `probe` as to whether it turns.
-    fn watch(
+    fn spawn_with_probe(
         &self,
         name: TaskName,
         probe: Option<LivenessProbe>,
@@ -157,7 +157,7 @@ impl Tasks {
         ended: impl FnOnce(&Supervisor, TaskName, Result<(), Panic>) + Send + 'static,
     ) -> JoinHandle<()> {
         let supervisor = self.supervisor.clone();
-        probe.iter().for_each(LivenessProbe::rest);
+        probe.iter().for_each(LivenessProbe::pause);
         self.spawn(async move {
             let end = {
                 let task = AssertUnwindSafe(with_faults(&name, task)).catch_unwind();
@@ -166,7 +166,7 @@ impl Tasks {
                 let turns = poll_fn(|context| {
                     probe.iter().for_each(LivenessProbe::mark_alive);
                     let polled = task.as_mut().poll(context);
-                    probe.iter().for_each(LivenessProbe::rest);
+                    probe.iter().for_each(LivenessProbe::pause);
                     polled
                 });
                 turns.await.map_err(|panic| panic_message(&*panic))

@@ -81,7 +81,7 @@ fn a_stuck_task_is_reported_to_its_owner_once_until_it_turns_and_the_server_live
     }
     assert_eq!(report(), 1);
     assert!(supervisor.is_live());
-    probe.rest();
+    probe.pause();
     assert_eq!(report(), 1);
     probe.mark_alive();
     while report() == 1 {
@@ -105,7 +105,7 @@ fn a_loop_that_is_not_marked_alive_is_stuck_until_it_is() {
     while supervisor.is_live() {
         std::thread::yield_now();
     }
-    probe.rest();
+    probe.pause();
     assert!(supervisor.is_live());
     drop(probe);
     assert!(supervisor.is_live());

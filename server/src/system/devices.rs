@@ -101,10 +101,10 @@ pub enum GpuDriverError {
     Broken(String),
 }
 
-/// A driver that did not answer in time.
+/// A GPU driver that did not answer in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the driver does not answer")]
-pub struct DriverUnresponsive;
+pub struct GpuDriverUnresponsive;
 
 /// Reads devices. The thread ends with it, as soon as the driver lets it.
 #[derive(Debug)]
@@ -140,7 +140,7 @@ impl DeviceMonitor {
         let (requests, asked) = mpsc::sync_channel(1);
         // Not joined: the driver may never return to it.
         supervisor.thread("hangar-devices", move |_| match open() {
-            Ok(source) => watch(source, interval, &published, &asked),
+            Ok(source) => poll_loop(source, interval, &published, &asked),
             Err(GpuDriverError::Absent(why)) => {
                 tracing::debug!(why, "there are no devices");
                 close(&published, GpuDriver::Absent(why));
@@ -176,7 +176,7 @@ impl DeviceMonitor {
     pub async fn fresh(
         &self,
         max_wait: Duration,
-    ) -> Result<Arc<DeviceReading>, DriverUnresponsive> {
+    ) -> Result<Arc<DeviceReading>, GpuDriverUnresponsive> {
         let now = Instant::now();
         let mut latest = self.latest.clone();
         let _ = self.requests.try_send(());
@@ -185,7 +185,7 @@ impl DeviceMonitor {
         match reading {
             Ok(Ok(reading)) => Ok(reading.clone()),
             // A thread that is gone says nothing more.
-            Ok(Err(_)) | Err(_) => Err(DriverUnresponsive),
+            Ok(Err(_)) | Err(_) => Err(GpuDriverUnresponsive),
         }
     }
 }
@@ -230,7 +230,7 @@ fn announce(device: &Device) {
     );
 }
 
-fn watch(
+fn poll_loop(
     mut source: impl DeviceSource,
     interval: Duration,
     published: &watch::Sender<Arc<DeviceReading>>,

@@ -180,11 +180,11 @@ impl Metric {
             .build()
     }
 
-    /// Has `look` called when metrics are collected: a gauge, or where the definition says so a counter.
+    /// Has `observe` called when metrics are collected: a gauge, or where the definition says so a counter.
     pub(super) fn observe(
         &self,
         meter: &Meter,
-        look: impl Fn(&dyn AsyncInstrument<u64>) + Send + Sync + 'static,
+        observe: impl Fn(&dyn AsyncInstrument<u64>) + Send + Sync + 'static,
     ) {
         let unit = self.unit;
         if matches!(self.kind, Kind::ObservedCounter) {
@@ -192,29 +192,29 @@ impl Metric {
                 .u64_observable_counter(self.name)
                 .with_unit(unit)
                 .with_description(self.description)
-                .with_callback(move |counter| look(counter))
+                .with_callback(move |counter| observe(counter))
                 .build();
         } else {
             meter
                 .u64_observable_gauge(self.name)
                 .with_unit(unit)
                 .with_description(self.description)
-                .with_callback(move |gauge| look(gauge))
+                .with_callback(move |gauge| observe(gauge))
                 .build();
         }
     }
 
-    /// Has `look` called when metrics are collected: a gauge of what is no whole number.
+    /// Has `observe` called when metrics are collected: a gauge of what is no whole number.
     pub(super) fn observe_rate(
         &self,
         meter: &Meter,
-        look: impl Fn(&dyn AsyncInstrument<f64>) + Send + Sync + 'static,
+        observe: impl Fn(&dyn AsyncInstrument<f64>) + Send + Sync + 'static,
     ) {
         meter
             .f64_observable_gauge(self.name)
             .with_unit(self.unit)
             .with_description(self.description)
-            .with_callback(move |gauge| look(gauge))
+            .with_callback(move |gauge| observe(gauge))
             .build();
     }
 }

@@ -16,14 +16,14 @@ use opentelemetry::{
 use strum::VariantArray;
 
 use super::instruments::{self, Metric};
-use crate::model::{Pace, Stage, SuspendCause};
+use crate::model::{Pace, StateKind, SuspendCause};
 
 /// A model when metrics are collected.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelSample {
     /// Its id.
     pub model: String,
-    /// Its state, as [`Stage::name`] has it.
+    /// Its state, as [`StateKind::name`] has it.
     pub state: &'static str,
     /// What its worker holds. `None` when there is none.
     pub memory: Option<MemorySample>,
@@ -264,7 +264,7 @@ pub fn observe_models(meter: &Meter, snapshot: SampleModels) {
 }
 
 fn states(to: &dyn AsyncInstrument<u64>, sample: &ModelSample) {
-    for state in Stage::VARIANTS.iter().map(|stage| stage.name()) {
+    for state in StateKind::VARIANTS.iter().map(|kind| kind.name()) {
         let attributes = [of_model(&sample.model), KeyValue::new("state", state)];
         to.observe(u64::from(state == sample.state), &attributes);
     }

@@ -11,8 +11,9 @@ use std::{str::FromStr, time::Duration};
 use hangar_client::v1;
 
 use super::{
-    duration, given,
+    duration,
     kinds::{dtype, dtype_of, format, format_of, kind, kind_of},
+    non_zero,
     violations::Violations,
 };
 use crate::model::{GenerationDefaults, MemoryHint, Source, Spec};
@@ -31,9 +32,9 @@ pub fn spec_of(message: &v1::ModelSpec, prefix: &str, violations: &mut Violation
     check_texts(message, &at, violations);
     check_limits(message, &at, violations);
     let device = parsed(&message.device, &at("device"), violations);
-    let kind = violations.note(&at("kind"), v1::ModelKind::try_from(message.kind));
-    let format = violations.note(&at("format"), v1::ModelFormat::try_from(message.format));
-    let dtype = violations.note(&at("dtype"), v1::DataType::try_from(message.dtype));
+    let kind = violations.check_result(&at("kind"), v1::ModelKind::try_from(message.kind));
+    let format = violations.check_result(&at("format"), v1::ModelFormat::try_from(message.format));
+    let dtype = violations.check_result(&at("dtype"), v1::DataType::try_from(message.dtype));
     let defaults = message.generation_defaults.as_ref();
     let defaults = defaults.map(|defaults| generation_defaults::read(defaults, &at, violations));
     let policy = message.restart_policy.as_ref();
@@ -57,8 +58,8 @@ pub fn spec_of(message: &v1::ModelSpec, prefix: &str, violations: &mut Violation
         format: format.and_then(format_of),
         device,
         dtype: dtype.and_then(dtype_of),
-        context_length: given(message.context_length),
-        max_concurrency: given(message.max_concurrency),
+        context_length: non_zero(message.context_length),
+        max_concurrency: non_zero(message.max_concurrency),
         max_queue: message.max_queue,
         generation_defaults: defaults.unwrap_or_default(),
         restart_policy,
@@ -190,7 +191,7 @@ fn parsed<T: FromStr<Err: ToString>>(
 ) -> Option<T> {
     match text {
         "" => None,
-        text => violations.note(field, text.parse()),
+        text => violations.check_result(field, text.parse()),
     }
 }
 

@@ -48,7 +48,7 @@ impl Violations {
     }
 
     /// Takes note of an error, if `result` is one.
-    pub fn note<T, E: ToString>(&mut self, field: &str, result: Result<T, E>) -> Option<T> {
+    pub fn check_result<T, E: ToString>(&mut self, field: &str, result: Result<T, E>) -> Option<T> {
         result
             .map_err(|error| self.add(field, error.to_string()))
             .ok()
@@ -105,7 +105,7 @@ impl Violations {
             self.add(field, "is required");
             return None;
         }
-        self.note(field, ModelId::parse(id))
+        self.check_result(field, ModelId::parse(id))
     }
 
     /// Other names of the model `id`.

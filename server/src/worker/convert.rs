@@ -142,8 +142,8 @@ pub(super) fn stats(message: &protocol::WatchStatsResponse) -> EngineStats {
             used: message.kv_blocks_used,
             total: message.kv_blocks_total,
         },
-        reading_tokens: message.reading_tokens,
-        longest_read_tokens: message.longest_read_tokens,
+        longest_prefill_tokens: message.longest_prefill_tokens,
+        longest_prefilled_tokens: message.longest_prefilled_tokens,
         pace: message.pace.map(pace),
         cpu_time: message
             .engine_cpu_time

@@ -46,7 +46,7 @@ const LINES_A_SECOND: u32 = 200;
 /// Logs what comes from `pipe` until it is closed.
 pub(super) async fn drain(pipe: impl AsyncRead + Unpin, tail: Tail) {
     let mut pipe = BufReader::new(pipe);
-    let mut window = Window::new();
+    let mut limiter = RateLimiter::new();
     let mut line = Vec::new();
     loop {
         let (used, complete) = match pipe.fill_buf().await {
@@ -60,14 +60,14 @@ pub(super) async fn drain(pipe: impl AsyncRead + Unpin, tail: Tail) {
         };
         pipe.consume(used);
         if complete {
-            write(&line, &tail, &mut window);
+            write(&line, &tail, &mut limiter);
             line.clear();
         }
     }
     if !line.is_empty() {
-        write(&line, &tail, &mut window);
+        write(&line, &tail, &mut limiter);
     }
-    window.report();
+    limiter.report();
 }
 
 /// As [`drain`], for a pipe that brings the last words.
@@ -76,11 +76,11 @@ pub(super) async fn drain_to_end(pipe: impl AsyncRead + Unpin, tail: Tail) {
     drain(pipe, tail).await;
 }
 
-fn write(line: &[u8], tail: &Tail, window: &mut Window) {
+fn write(line: &[u8], tail: &Tail, limiter: &mut RateLimiter) {
     let text = String::from_utf8_lossy(line);
     let text = shorten(text.trim_end());
     let text = text.as_ref();
-    if text.is_empty() || !window.admits() {
+    if text.is_empty() || !limiter.admits() {
         return;
     }
     let Ok(line) = serde_json::from_str::<Line>(text) else {
@@ -131,12 +131,12 @@ impl Tail {
 }
 
 /// Counts the lines of a second.
-struct Window {
+struct RateLimiter {
     began: Instant,
     lines: u32,
 }
 
-impl Window {
+impl RateLimiter {
     fn new() -> Self {
         Self {
             began: Instant::now(),

@@ -44,7 +44,7 @@ pub enum WorkerExit {
     /// This signal ended it.
     Signal(i32),
     /// It was killed because a task that saw to it panicked.
-    Abandoned,
+    KilledAfterPanic,
     /// The system does not say.
     Unknown,
 }
@@ -102,7 +102,7 @@ impl WorkerProcess {
             tasks: tasks.clone(),
             model: model.clone(),
             span: span.clone(),
-            lost: CancellationToken::new(),
+            reader_panicked: CancellationToken::new(),
         };
         if let Some(stderr) = child.stderr.take() {
             readers.read("worker-stderr", log::drain_to_end(stderr, tail.clone()));
@@ -112,7 +112,7 @@ impl WorkerProcess {
             child,
             signals: inbox,
             model: model.clone(),
-            lost: readers.lost.clone(),
+            reader_panicked: readers.reader_panicked.clone(),
         };
         tasks.background(
             "worker-owner",
@@ -178,7 +178,7 @@ struct PipeReaders {
     model: ModelId,
     span: tracing::Span,
     /// One of them panicked.
-    lost: CancellationToken,
+    reader_panicked: CancellationToken,
 }
 
 impl PipeReaders {
@@ -191,9 +191,10 @@ impl PipeReaders {
                 never = failpoint::meets(name, Some(&model)) => match never {},
             }
         };
-        let lost = self.lost.clone();
+        let reader_panicked = self.reader_panicked.clone();
         let task = task.instrument(self.span.clone());
-        self.tasks.owned(name, task, move || lost.cancel());
+        self.tasks
+            .owned(name, task, move || reader_panicked.cancel());
     }
 }
 
@@ -235,7 +236,7 @@ struct ChildOwner {
     signals: mpsc::Receiver<Signal>,
     model: ModelId,
     /// A task that the process cannot do without has panicked.
-    lost: CancellationToken,
+    reader_panicked: CancellationToken,
 }
 
 impl ChildOwner {
@@ -253,7 +254,7 @@ impl ChildOwner {
                 tracing::error!("a task that saw to the worker panicked; killing the worker");
                 // It fails for one that was reaped only.
                 let _ = self.child.kill().await;
-                WorkerExit::Abandoned
+                WorkerExit::KilledAfterPanic
             }
         };
         drop(lifeline);
@@ -273,7 +274,7 @@ impl ChildOwner {
                         tracing::warn!(%error, ?signal, "cannot signal the worker");
                     }
                 }
-                () = self.lost.cancelled() => return None,
+                () = self.reader_panicked.cancelled() => return None,
                 never = failpoint::meets("worker-owner", Some(self.model.as_str())) => match never {},
             }
         }
@@ -299,7 +300,9 @@ impl fmt::Display for WorkerExit {
             Self::Signal(11) => f.write_str("crashed (SIGSEGV)"),
             Self::Signal(15) => f.write_str("was terminated (SIGTERM)"),
             Self::Signal(signal) => write!(f, "was ended by signal {signal}"),
-            Self::Abandoned => f.write_str("was killed because a task of the server panicked"),
+            Self::KilledAfterPanic => {
+                f.write_str("was killed because a task of the server panicked")
+            }
             Self::Unknown => f.write_str("ended"),
         }
     }

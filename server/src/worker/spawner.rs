@@ -25,17 +25,17 @@ pub struct WorkerProgram {
 /// Starts child processes. Cheap to clone; the thread ends with the last clone.
 #[derive(Clone, Debug)]
 pub struct Spawner {
-    orders: mpsc::Sender<Order>,
+    requests: mpsc::Sender<SpawnRequest>,
 }
 
 #[derive(Debug)]
-struct Order {
+struct SpawnRequest {
     program: WorkerProgram,
     reply: oneshot::Sender<io::Result<Child>>,
 }
 
 /// Processes that wait for the thread. Further callers wait for a place.
-const ORDERS: usize = 8;
+const QUEUE: usize = 8;
 
 /// What workers get of the server's environment. The rest may hold secrets.
 const ENVIRONMENT: &[&str] = &[
@@ -55,19 +55,19 @@ impl Spawner {
     ///
     /// When the system gives no thread.
     pub fn start(runtime: Handle, supervisor: &Supervisor) -> io::Result<Self> {
-        let (orders, mut inbox) = mpsc::channel::<Order>(ORDERS);
+        let (requests, mut inbox) = mpsc::channel::<SpawnRequest>(QUEUE);
         supervisor.thread("hangar-spawner", move |probe| {
             let _guard = runtime.enter();
-            while let Some(order) = inbox.blocking_recv() {
+            while let Some(request) = inbox.blocking_recv() {
                 probe.mark_alive();
                 failpoint::pass("hangar-spawner", None);
-                let child = command(&order.program).spawn();
+                let child = command(&request.program).spawn();
                 // A caller that is gone drops the child, which ends it.
-                let _ = order.reply.send(child);
-                probe.rest();
+                let _ = request.reply.send(child);
+                probe.pause();
             }
         })?;
-        Ok(Self { orders })
+        Ok(Self { requests })
     }
 
     /// Starts `program` with pipes on its standard streams, in a process group of its own, so that a
@@ -79,8 +79,8 @@ impl Spawner {
     pub(super) async fn spawn(&self, program: WorkerProgram) -> io::Result<Child> {
         let (reply, child) = oneshot::channel();
         let gone = || io::Error::other("the spawner thread has ended");
-        let order = Order { program, reply };
-        self.orders.send(order).await.map_err(|_| gone())?;
+        let request = SpawnRequest { program, reply };
+        self.requests.send(request).await.map_err(|_| gone())?;
         child.await.map_err(|_| gone())?
     }
 }

@@ -18,9 +18,9 @@ pub struct EngineStats {
     /// Blocks of its KV cache. None in all without paged attention.
     pub kv_blocks: KvBlocks,
     /// Length in tokens of the longest prompt that is being read.
-    pub reading_tokens: u64,
+    pub longest_prefill_tokens: u64,
     /// Length in tokens of the longest prompt that has been read.
-    pub longest_read_tokens: u64,
+    pub longest_prefilled_tokens: u64,
     /// How the model was seen to work; `None` where nothing has been seen.
     pub pace: Option<Pace>,
     /// Processor time that it has used.

@@ -5,7 +5,7 @@
 #[repr(i32)]
 pub enum ExitCode {
     /// It was asked to.
-    Asked = 0,
+    Requested = 0,
     /// It was started in a wrong way.
     Usage = 64,
     /// Its model's files are unusable.

@@ -1,5 +1,5 @@
 //! What Hangar's server and its workers share: messages and stubs, the frames of their handshake, exit codes, why a
-//! worker cannot serve its model, and what processors they are built for.
+//! worker cannot serve its model, what processors they are built for, and how files of weights are named.
 //!
 //! Private: it changes without notice. Server and worker are installed together; each refuses another
 //! [`PROTOCOL_VERSION`] than its own.
@@ -9,9 +9,11 @@ mod exit;
 mod failure;
 pub mod frame;
 pub mod processor;
+mod shard;
 
 pub use exit::ExitCode;
 pub use failure::FailureReason;
+pub use shard::shard;
 
 /// Version of the protocol. Raised with every change that the other side does not understand.
 pub const PROTOCOL_VERSION: u32 = 3;

@@ -29,7 +29,7 @@ const CACHE: usize = 4096;
 /// What is asked.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum Ask {
+enum BaselineRequest {
     Copy { copy: usize },
     Answer { prompt: String, max_tokens: usize },
 }
@@ -71,8 +71,8 @@ fn main() -> Result<()> {
     writeln!(output, "{{\"ready\":{}}}", began.elapsed().as_secs_f64())?;
     for (id, line) in std::io::stdin().lock().lines().enumerate() {
         let measured = match serde_json::from_str(&line?)? {
-            Ask::Copy { copy: bytes } => copy(bytes, &device)?,
-            Ask::Answer { prompt, max_tokens } => {
+            BaselineRequest::Copy { copy: bytes } => copy(bytes, &device)?,
+            BaselineRequest::Answer { prompt, max_tokens } => {
                 runtime.block_on(answer(&model, prompt, max_tokens, id))?
             }
         };

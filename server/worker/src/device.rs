@@ -7,7 +7,7 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg(any(test, feature = "cuda"))]
-mod driver;
+mod cuda_error;
 mod gpu;
 pub(crate) mod memory;
 

@@ -14,19 +14,19 @@ pub(crate) mod generate;
 mod image_prompt;
 mod json;
 pub(crate) mod load;
+pub(crate) mod logits_hook;
 pub(crate) mod logprobs;
-pub(crate) mod picker;
 pub(crate) mod prompt;
+pub(crate) mod reasoning;
 mod request;
 mod request_limits;
 mod responses;
 pub(crate) mod sampling;
 pub(crate) mod scheduler;
-pub(crate) mod send_pacer;
+pub(crate) mod send_throttle;
 mod support;
-pub(crate) mod tap;
-pub(crate) mod thinking;
 pub(crate) mod token_rules;
+pub(crate) mod token_selector;
 mod tools;
 mod warm_up;
 
@@ -41,7 +41,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     engine::{
-        chat::ChatTemplate, embedder::Embedder, scheduler::Scheduler, thinking::ThinkingNotation,
+        chat::ChatTemplate, embedder::Embedder, reasoning::ReasoningFormat, scheduler::Scheduler,
     },
     grammar::Grammars,
     inspect::{Limits, TokenDefaults},
@@ -61,7 +61,7 @@ pub(crate) struct Engine {
     /// How conversations are put, or why they cannot be.
     chat: Result<ChatTemplate, String>,
     /// How the model writes what it thinks, if that is known.
-    thinking: Option<ThinkingNotation>,
+    reasoning: Option<ReasoningFormat>,
     /// Token at the beginning of a text, if the model has one.
     bos_token: Option<String>,
     /// How vectors are made, for an embedding model.
@@ -69,13 +69,13 @@ pub(crate) struct Engine {
     /// Longest sequence of prompt and answer in tokens.
     context_length: usize,
     /// Tokens that end an answer.
-    end_tokens: Arc<[u32]>,
+    eos_token_ids: Arc<[u32]>,
     /// One of them by which the engine ends an answer; without one, it does when nobody reads it any more.
-    engine_end: Option<u32>,
+    engine_eos_token: Option<u32>,
     /// What the model's files say of the tokens of every answer.
     token_defaults: TokenDefaults,
     /// Whether the tokenizer's own tokens at the beginning of a text are put before conversations, too.
-    begins_chats: bool,
+    add_bos_to_chats: bool,
     /// Up to where the engine computes what the model says.
     limits: Limits,
     generation_defaults: Option<ModelGenerationDefaults>,

@@ -79,11 +79,18 @@ pub(crate) fn one_paragraph(text: &str) -> String {
         }
     }
     if words.len() > MAX_MESSAGE {
-        let end = floor_char_boundary(&words, MAX_MESSAGE - '…'.len_utf8());
-        words.truncate(end);
+        words.truncate(words.floor_char_boundary(MAX_MESSAGE - '…'.len_utf8()));
         words.push('…');
     }
     words
+}
+
+/// At most the first `longest` characters of a text, for a message.
+pub(crate) fn truncated(text: &str, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 /// What a caught panic said.
@@ -113,13 +120,6 @@ fn is_backtrace(line: &str) -> bool {
         digits > 0 && line[digits..].starts_with(": ")
     };
     line.starts_with("stack backtrace:") || line.starts_with("Stack backtrace:") || frame()
-}
-
-fn floor_char_boundary(text: &str, at: usize) -> usize {
-    (0..=at)
-        .rev()
-        .find(|&index| text.is_char_boundary(index))
-        .unwrap_or(0)
 }
 
 #[cfg(test)]

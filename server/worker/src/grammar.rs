@@ -6,8 +6,8 @@
 //! answer ends with an error, nothing else. A process is used again by the next answer; it ends when its
 //! standard input does.
 
-mod process;
-mod rules;
+mod child;
+mod parent;
 mod wire;
 
 use std::{
@@ -15,15 +15,15 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use child::{ARGUMENT, serve};
 use hangar_client::v1::{Constraint, constraint::Constraint as Notation};
-pub(crate) use rules::{ARGUMENT, serve};
 use tonic::Status;
 
 use self::{
-    process::GrammarProcess,
+    parent::GrammarProcess,
     wire::{GrammarCall, GrammarKind, GrammarReply, NewGrammar, TokenTable},
 };
-use crate::{status, vocabulary::Vocabulary};
+use crate::{grpc_error, vocabulary::Vocabulary};
 
 /// How long a grammar may take to compile, the start of its process included.
 const COMPILE_TIME: Duration = Duration::from_secs(5);
@@ -95,14 +95,14 @@ impl Grammars {
             Some(Notation::Regex(text)) => ("constraint.regex", GrammarKind::Regex, text),
             Some(Notation::Lark(text)) => ("constraint.lark", GrammarKind::Lark, text),
             None => {
-                return Err(status::invalid_field(
+                return Err(grpc_error::invalid_field(
                     "constraint",
                     "give json_schema, regex or lark",
                 ));
             }
         };
         let process = self.process().map_err(|e| {
-            status::internal(format!("no process for grammars could be started: {e}"))
+            grpc_error::internal(format!("no process for grammars could be started: {e}"))
         })?;
         let mut grammar = Grammar {
             process: Some(process),
@@ -152,12 +152,12 @@ impl IdleProcess {
 }
 
 impl Grammar {
-    /// Leaves only the scores of tokens that may come next; of the tokens that end an answer, only where
+    /// Leaves only the logits of tokens that may come next; of the tokens that end an answer, only where
     /// it may end. Blocks for [`STEP_TIME`] at most.
     pub(crate) fn restrict(
         &mut self,
-        scores: &mut [f32],
-        end_tokens: &[u32],
+        logits: &mut [f32],
+        eos_token_ids: &[u32],
     ) -> Result<GrammarState, GrammarError> {
         let reply = match self.reply.take() {
             Some(reply) => reply,
@@ -166,24 +166,24 @@ impl Grammar {
         if reply.complete {
             return Ok(GrammarState::Complete);
         }
-        let ends: Vec<(usize, f32)> = end_tokens
+        let ends: Vec<(usize, f32)> = eos_token_ids
             .iter()
             .map(|token| *token as usize)
-            .filter_map(|token| Some((token, *scores.get(token)?)))
+            .filter_map(|token| Some((token, *logits.get(token)?)))
             .collect();
         let mut open = false;
-        for (token, score) in scores.iter_mut().enumerate() {
+        for (token, logit) in logits.iter_mut().enumerate() {
             let word = reply.mask.get(token / 32).copied().unwrap_or(0);
             let is_end = ends.iter().any(|(end, _)| *end == token);
             if is_end || word >> (token % 32) & 1 == 0 {
-                *score = f32::NEG_INFINITY;
+                *logit = f32::NEG_INFINITY;
             } else {
                 open = true;
             }
         }
         if reply.accepting {
-            for (token, score) in ends {
-                scores[token] = score;
+            for (token, logit) in ends {
+                logits[token] = logit;
             }
         } else if !open {
             return Err(self.error("no token of the model can go on with it"));
@@ -207,13 +207,13 @@ impl Grammar {
             Some(Ok(())) => Ok(()),
             // Its end shows when it is read from.
             Some(Err(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            _ => Err(self.lost()),
+            _ => Err(self.process_failed()),
         }
     }
 
     fn receive(&mut self, within: Duration) -> Result<GrammarReply, GrammarError> {
         let Some(process) = self.process.as_mut() else {
-            return Err(self.lost());
+            return Err(self.process_failed());
         };
         match process.receive(within) {
             Ok(GrammarReply { failed, .. }) if !failed.is_empty() => Err(self.error(failed)),
@@ -224,13 +224,13 @@ impl Grammar {
                     std::io::ErrorKind::TimedOut => {
                         self.error("takes too long to follow; make it simpler")
                     }
-                    _ => self.lost(),
+                    _ => self.process_failed(),
                 })
             }
         }
     }
 
-    fn lost(&mut self) -> GrammarError {
+    fn process_failed(&mut self) -> GrammarError {
         self.process = None;
         self.error("takes more memory than a grammar may; make it simpler")
     }
@@ -257,6 +257,6 @@ impl Drop for Grammar {
 
 impl From<GrammarError> for Status {
     fn from(error: GrammarError) -> Self {
-        status::invalid_field(error.field, error.why)
+        grpc_error::invalid_field(error.field, error.why)
     }
 }

@@ -4,7 +4,7 @@
 //! could use.
 
 /// Gives what is free back to the system. Blocks for some milliseconds; what is allocated next costs page faults.
-pub(crate) fn give_back() {
+pub(crate) fn trim() {
     // SAFETY: it takes any number of bytes to keep, and locks what it looks at.
     #[cfg(target_env = "gnu")]
     #[allow(unsafe_code)]
@@ -32,7 +32,7 @@ mod tests {
         let above = blocks.pop();
         let full = resident();
         drop(blocks);
-        give_back();
+        trim();
         let freed = full.saturating_sub(resident());
         // Of 128 MiB; other tests allocate meanwhile.
         assert!(freed > 64 << 10, "{freed} KiB went back");

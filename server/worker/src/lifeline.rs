@@ -34,8 +34,8 @@ pub(crate) fn without_backtraces() -> std::io::Result<()> {
     Err(again.exec())
 }
 
-/// Makes this process leave no core dump and be the first to go when memory is short.
-pub(crate) fn die_first() {
+/// Makes this process leave no core dump: it would be as large as the model.
+pub(crate) fn disable_core_dumps() {
     let none = Rlimit {
         current: Some(0),
         maximum: Some(0),
@@ -43,6 +43,12 @@ pub(crate) fn die_first() {
     if let Err(e) = rustix::process::setrlimit(Resource::Core, none) {
         tracing::warn!(error = %e, "core dumps could not be switched off");
     }
+}
+
+/// Makes this process the first to go when memory is short. The server has asked the same of the kernel when it started
+/// it, so that it holds from the first moment on; here it holds for one that was started otherwise, too, and is told of
+/// when it cannot be had.
+pub(crate) fn prefer_oom_kill() {
     if let Err(e) = std::fs::write("/proc/self/oom_score_adj", "1000") {
         tracing::warn!(error = %e, "the out-of-memory score could not be raised");
     }

@@ -6,7 +6,7 @@ use hangar_worker_protocol::v1::{LoadResponse, load_response::Event};
 use tokio::sync::{mpsc, watch};
 use tonic::Status;
 
-use crate::ending::Ending;
+use crate::shutdown::Shutdown;
 
 /// What the load has come to so far.
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ pub(crate) struct LoadEvents(watch::Sender<Vec<Event>>);
 /// One caller of Load.
 pub(crate) struct LoadSubscriber {
     events: watch::Receiver<Vec<Event>>,
-    ending: Ending,
+    shutdown: Shutdown,
     caller: mpsc::Sender<Result<LoadResponse, Status>>,
 }
 
@@ -28,12 +28,12 @@ impl LoadEvents {
     /// Has `caller` hear of the load until it or the worker ends.
     pub(crate) fn follow(
         &self,
-        ending: Ending,
+        shutdown: Shutdown,
         caller: mpsc::Sender<Result<LoadResponse, Status>>,
     ) -> LoadSubscriber {
         LoadSubscriber {
             events: self.0.subscribe(),
-            ending,
+            shutdown,
             caller,
         }
     }
@@ -45,7 +45,7 @@ impl LoadSubscriber {
         let mut passed = 0;
         loop {
             // Asked first: what was published before the end is passed on.
-            let ended = self.ending.reason().is_some();
+            let ended = self.shutdown.reason().is_some();
             let event = self.events.borrow_and_update().get(passed).cloned();
             let Some(event) = event else {
                 if ended {
@@ -53,7 +53,7 @@ impl LoadSubscriber {
                 }
                 tokio::select! {
                     changed = self.events.changed() => if changed.is_err() { return },
-                    _ = self.ending.begun() => {}
+                    _ = self.shutdown.begun() => {}
                     () = self.caller.closed() => return,
                 }
                 continue;
@@ -78,9 +78,9 @@ mod tests {
     use super::*;
 
     /// Everything that a caller hears.
-    async fn received(events: &LoadEvents, ending: &Ending) -> Vec<Event> {
+    async fn received(events: &LoadEvents, shutdown: &Shutdown) -> Vec<Event> {
         let (caller, mut stream) = mpsc::channel(4);
-        events.follow(ending.clone(), caller).run().await;
+        events.follow(shutdown.clone(), caller).run().await;
         let mut received = Vec::new();
         while let Some(response) = stream.recv().await {
             received.extend(response.expect("no error").event);
@@ -90,7 +90,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_late_caller_gets_all_events() {
-        let (events, ending) = (LoadEvents::default(), Ending::default());
+        let (events, shutdown) = (LoadEvents::default(), Shutdown::default());
         let all = [
             Event::EngineBuilt(EngineBuilt::default()),
             Event::Warmed(EngineWarmed::default()),
@@ -98,23 +98,23 @@ mod tests {
         for event in &all {
             events.publish(event.clone());
         }
-        assert_eq!(received(&events, &ending).await, all);
-        assert_eq!(received(&events, &ending).await, all);
+        assert_eq!(received(&events, &shutdown).await, all);
+        assert_eq!(received(&events, &shutdown).await, all);
     }
 
     #[tokio::test]
     async fn the_reason_is_delivered_although_the_worker_ends() {
-        let (events, ending) = (LoadEvents::default(), Ending::default());
+        let (events, shutdown) = (LoadEvents::default(), Shutdown::default());
         let failed = Event::Failed(WorkerFailure::default());
         events.publish(failed.clone());
-        ending.begin(ExitCode::Unusable);
-        assert_eq!(received(&events, &ending).await, [failed]);
+        shutdown.begin(ExitCode::Unusable);
+        assert_eq!(received(&events, &shutdown).await, [failed]);
     }
 
     #[tokio::test]
     async fn a_worker_that_ends_without_a_reason_ends_the_call() {
-        let (events, ending) = (LoadEvents::default(), Ending::default());
-        ending.begin(ExitCode::TaskDied);
-        assert_eq!(received(&events, &ending).await, []);
+        let (events, shutdown) = (LoadEvents::default(), Shutdown::default());
+        shutdown.begin(ExitCode::TaskDied);
+        assert_eq!(received(&events, &shutdown).await, []);
     }
 }

@@ -7,10 +7,10 @@
 
 mod demo;
 mod device;
-mod ending;
 mod engine;
 mod failure;
 mod grammar;
+mod grpc_error;
 mod heap;
 mod inspect;
 mod kv_blocks;
@@ -21,8 +21,8 @@ mod prepared;
 mod quantization;
 mod rpc_threads;
 mod service;
+mod shutdown;
 mod stats;
-mod status;
 mod stop;
 mod telemetry;
 mod tool_calls;
@@ -53,8 +53,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use crate::{
-    ending::Ending, failure::Failure, inspect::Inspection, lifeline::exit_now,
-    rpc_threads::RpcThreads, service::Worker, telemetry::Telemetry, version::ENGINE_VERSION,
+    failure::Failure, inspect::Inspection, lifeline::exit_now, rpc_threads::RpcThreads,
+    service::Worker, shutdown::Shutdown, telemetry::Telemetry, version::ENGINE_VERSION,
 };
 
 /// Threads for calls; the engine has its own, and so has what blocks. A second one would wake for each token,
@@ -96,11 +96,11 @@ fn arguments() -> Option<ExitCode> {
             let version = env!("CARGO_PKG_VERSION");
             let kernels = Level::of_this_build();
             println!("hangar-worker {version} (mistral.rs {ENGINE_VERSION}, {kernels})");
-            Some(ExitCode::Asked)
+            Some(ExitCode::Requested)
         }
         Some("--help" | "-h") => {
             println!("{EXPLANATION}");
-            Some(ExitCode::Asked)
+            Some(ExitCode::Requested)
         }
         Some(grammar::ARGUMENT) => Some(grammar::serve().unwrap_or_else(|e| {
             eprintln!("hangar-worker: following grammars: {e:#}");
@@ -166,7 +166,8 @@ async fn host(
     let telemetry = Telemetry::start(&config);
     // Those of telemetry among them.
     threads.adopt_all();
-    lifeline::die_first();
+    lifeline::disable_core_dumps();
+    lifeline::prefer_oom_kill();
     // An interrupt from a terminal reaches the server and its workers: it is the server's to act upon.
     let _interrupts = signal(SignalKind::interrupt()).context("taking interrupts")?;
     // A file that grows beyond a limit is an error of its writer, and not the end of the process.
@@ -235,17 +236,17 @@ async fn serve(
     inspection: Inspection,
     threads: RpcThreads,
 ) -> anyhow::Result<ExitCode> {
-    let ending = Ending::default();
-    let worker = Worker::new(inspection, ending.clone(), threads);
+    let shutdown = Shutdown::default();
+    let worker = Worker::new(inspection, shutdown.clone(), threads);
     let service = WorkerServiceServer::new(worker.clone()).max_decoding_message_size(MAX_REQUEST);
     // What the engine and the model's files say gets into errors, and callers' words with it.
     let service = StatusService::new(service);
-    let shutdown = CancellationToken::new();
+    let stop_serving = CancellationToken::new();
     let server = Server::builder()
         .add_service(service)
         .serve_with_incoming_shutdown(
             UnixListenerStream::new(listener),
-            shutdown.clone().cancelled_owned(),
+            stop_serving.clone().cancelled_owned(),
         );
     tokio::pin!(server);
     let code = tokio::select! {
@@ -253,12 +254,12 @@ async fn serve(
             served.context("serving")?;
             return Ok(ExitCode::System);
         }
-        code = ending.begun() => code,
+        code = shutdown.begun() => code,
     };
     let finish_requests = async {
         // Requests that were with the engine get their error, and then the connections end.
         worker.idle().await;
-        shutdown.cancel();
+        stop_serving.cancel();
     };
     let both = async { tokio::join!(finish_requests, server) };
     if tokio::time::timeout(SHUTDOWN_GRACE, both).await.is_err() {

@@ -19,7 +19,7 @@ pub(crate) use entry::PreparedEntry;
 use hangar_client::v1::{DataType, ModelSpec};
 use hangar_worker_protocol::v1::{PreparedWeights, WorkerConfig};
 pub(crate) use key::Key;
-use key::MadeFrom;
+use key::KeyInputs;
 pub(crate) use location::EntryLocation;
 
 use crate::quantization::Quantization;
@@ -74,7 +74,7 @@ impl Prepared {
         let Some(order) = CacheSettings::of(config) else {
             return Self::NotAsked;
         };
-        let made_from = MadeFrom {
+        let made_from = KeyInputs {
             device: order.device,
             dtype,
             quantization,

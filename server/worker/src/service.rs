@@ -30,19 +30,19 @@ use tonic::{Code, Request, Response, Status};
 use tracing::{Instrument, Span, info_span};
 
 use crate::{
-    ending::Ending,
     engine::{
         Engine,
         load::{LoadedModel, load},
     },
     failure::{Failure, is_out_of_memory},
-    heap,
+    grpc_error, heap,
     inspect::Inspection,
     load_events::LoadEvents,
     prepared::EntryDraft,
     rpc_threads::RpcThreads,
+    shutdown::Shutdown,
     stats::Stats,
-    status, telemetry,
+    telemetry,
 };
 
 /// Longest text in bytes that is split into tokens for a caller: tokens take some two hundred times the memory
@@ -61,8 +61,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Priority of what nobody waits for, as `nice` has it.
 const LOWEST_PRIORITY: i32 = 19;
 
-/// Answers of a streaming call.
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+/// The responses of a streaming call.
+type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// The service.
 #[derive(Clone)]
@@ -78,14 +78,14 @@ struct Inner {
     engine: OnceLock<Arc<Engine>>,
     /// Prepared weights that the load has written.
     draft: Mutex<Option<EntryDraft>>,
-    ending: Ending,
+    shutdown: Shutdown,
     tasks: TaskTracker,
 }
 
 impl Worker {
     /// A service for this model. It begins the worker's end when it is asked to, when the load fails, and
     /// when the engine dies.
-    pub(crate) fn new(inspection: Inspection, ending: Ending, threads: RpcThreads) -> Self {
+    pub(crate) fn new(inspection: Inspection, shutdown: Shutdown, threads: RpcThreads) -> Self {
         Self {
             inner: Arc::new(Inner {
                 inspection,
@@ -94,7 +94,7 @@ impl Worker {
                 load_events: LoadEvents::default(),
                 engine: OnceLock::new(),
                 draft: Mutex::default(),
-                ending,
+                shutdown,
                 tasks: TaskTracker::new(),
             }),
         }
@@ -109,10 +109,10 @@ impl Worker {
 
     /// The loaded model, for a call that is to use it.
     fn engine(&self) -> Result<&Arc<Engine>, Status> {
-        match self.inner.ending.reason() {
-            None => self.inner.engine.get().ok_or_else(status::not_loaded),
-            Some(ExitCode::EngineDied | ExitCode::TaskDied) => Err(status::worker_died()),
-            Some(_) => Err(status::unloaded()),
+        match self.inner.shutdown.reason() {
+            None => self.inner.engine.get().ok_or_else(grpc_error::not_loaded),
+            Some(ExitCode::EngineDied | ExitCode::TaskDied) => Err(grpc_error::worker_died()),
+            Some(_) => Err(grpc_error::unloaded()),
         }
     }
 }
@@ -121,7 +121,7 @@ impl Inner {
     /// Runs a task that the worker waits for at its end.
     #[expect(
         clippy::disallowed_methods,
-        reason = "each of them holds a Vital, by which its panic ends the worker"
+        reason = "each of them holds a CriticalTask, by which its panic ends the worker"
     )]
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(task);
@@ -129,7 +129,7 @@ impl Inner {
 
     /// Loads the model and publishes how far it is. Nobody may listen: the load goes on.
     async fn load(self: Arc<Self>) {
-        let _critical = self.ending.critical("load");
+        let _critical = self.shutdown.critical("load");
         match self.build().await {
             Ok(warmed) => self.load_events.publish(Event::Warmed(warmed)),
             Err(failure) => {
@@ -139,7 +139,7 @@ impl Inner {
                     "the load failed"
                 );
                 self.load_events.publish(Event::Failed(failure.into()));
-                self.ending.begin(ExitCode::Unusable);
+                self.shutdown.begin(ExitCode::Unusable);
             }
         }
     }
@@ -157,7 +157,7 @@ impl Inner {
         let kind = self.inspection.kind.as_str_name();
         tracing::info!(elapsed = ?started.elapsed(), kind, prepared, "the engine is built");
         let engine = Arc::new(engine);
-        self.spawn(watch(Arc::clone(&engine), Arc::clone(self)));
+        self.spawn(exit_when_engine_dies(Arc::clone(&engine), Arc::clone(self)));
         let built = EngineBuilt {
             metadata: Some(metadata),
         };
@@ -169,14 +169,14 @@ impl Inner {
             .map_err(|status| cannot_answer(&self.inspection, &status))?;
         let elapsed = warming.elapsed();
         if let Some(sampler) = sampler {
-            let certain = self.inspection.placement.certain;
-            let settle = move || sampler.settle(certain);
+            let certain = self.inspection.device_plan.certain;
+            let finish = move || sampler.finish(certain);
             // It fails only when the process is about to end.
-            let _ = tokio::task::spawn_blocking(settle).await;
+            let _ = tokio::task::spawn_blocking(finish).await;
         }
         tracing::info!(?elapsed, "a first request was answered");
         // What the load has left counts against nobody. It fails only when the process is about to end.
-        let _ = tokio::task::spawn_blocking(heap::give_back).await;
+        let _ = tokio::task::spawn_blocking(heap::trim).await;
         // The load is called once, so the place is empty.
         let _ = self.engine.set(engine);
         Ok(EngineWarmed {
@@ -186,12 +186,12 @@ impl Inner {
 }
 
 /// Ends the worker when the engine dies without having been stopped.
-async fn watch(engine: Arc<Engine>, inner: Arc<Inner>) {
-    let _critical = inner.ending.critical("engine watch");
+async fn exit_when_engine_dies(engine: Arc<Engine>, inner: Arc<Inner>) {
+    let _critical = inner.shutdown.critical("engine watch");
     engine.dead().await;
     if !engine.is_stopped() {
         tracing::error!("the engine died");
-        inner.ending.begin(ExitCode::EngineDied);
+        inner.shutdown.begin(ExitCode::EngineDied);
     }
 }
 
@@ -208,7 +208,7 @@ fn cannot_answer(inspection: &Inspection, status: &Status) -> Failure {
         ));
     }
     let what_to_do = match inspection.dtype {
-        DataType::Bf16 if !inspection.placement.device.is_gpu() => {
+        DataType::Bf16 if !inspection.device_plan.device.is_gpu() => {
             "A CPU cannot compute in BF16: set dtype to f16 or f32, or leave it out."
         }
         DataType::F16 => "If the weights are intact, set dtype to f32.",
@@ -233,9 +233,9 @@ fn span<T>(name: &'static str, request: &Request<T>) -> Span {
 
 #[tonic::async_trait]
 impl WorkerService for Worker {
-    type LoadStream = Answers<LoadResponse>;
-    type GenerateStream = Answers<GenerateResponse>;
-    type WatchStatsStream = Answers<WatchStatsResponse>;
+    type LoadStream = ResponseStream<LoadResponse>;
+    type GenerateStream = ResponseStream<GenerateResponse>;
+    type WatchStatsStream = ResponseStream<WatchStatsResponse>;
 
     async fn load(
         &self,
@@ -247,8 +247,8 @@ impl WorkerService for Worker {
             inner.spawn(Arc::clone(inner).load().instrument(span));
         }
         let (caller, stream) = mpsc::channel(4);
-        let critical = inner.ending.critical("load events");
-        let follower = inner.load_events.follow(inner.ending.clone(), caller);
+        let critical = inner.shutdown.critical("load events");
+        let follower = inner.load_events.follow(inner.shutdown.clone(), caller);
         inner.spawn(async move {
             let _critical = critical;
             follower.run().await;
@@ -287,7 +287,7 @@ impl WorkerService for Worker {
         let span = span("worker.tokenize", &request);
         let request = request.into_inner().request.unwrap_or_default();
         if request.text.len() > MAX_TEXT {
-            return Err(status::invalid_field("text", "must have at most 1 MiB"));
+            return Err(grpc_error::invalid_field("text", "must have at most 1 MiB"));
         }
         let tokens = move || engine.tokenize(request);
         let (token_ids, prompt) = blocking(tokens).instrument(span).await??;
@@ -303,12 +303,12 @@ impl WorkerService for Worker {
         let request = request.into_inner();
         vocabulary
             .check(&request.token_ids)
-            .map_err(|why| status::invalid_field("token_ids", why))?;
+            .map_err(|why| grpc_error::invalid_field("token_ids", why))?;
         let text = move || vocabulary.decode(&request.token_ids, request.skip_special_tokens);
         let text = blocking(text)
             .instrument(span)
             .await?
-            .map_err(|why| status::invalid_field("token_ids", why))?;
+            .map_err(|why| grpc_error::invalid_field("token_ids", why))?;
         Ok(Response::new(DetokenizeResponse { text }))
     }
 
@@ -319,23 +319,23 @@ impl WorkerService for Worker {
         let interval = match request.into_inner().interval {
             None => DEFAULT_INTERVAL,
             Some(interval) => Duration::try_from(interval)
-                .map_err(|_| status::invalid_field("interval", "is negative"))?
+                .map_err(|_| grpc_error::invalid_field("interval", "is negative"))?
                 .max(SHORTEST_INTERVAL),
         };
         let (stats, stream) = mpsc::channel(1);
         let inner = Arc::clone(&self.inner);
         self.inner.spawn(async move {
-            let _critical = inner.ending.critical("statistics");
+            let _critical = inner.shutdown.critical("statistics");
             let mut ticks = tokio::time::interval(interval);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 tokio::select! {
                     _ = ticks.tick() => {}
                     () = inner.stats.long_prompt() => {}
-                    _ = inner.ending.begun() => return,
+                    _ = inner.shutdown.begun() => return,
                     () = stats.closed() => return,
                 }
-                if stats.send(Ok(inner.stats.read())).await.is_err() {
+                if stats.send(Ok(inner.stats.snapshot())).await.is_err() {
                     return;
                 }
             }
@@ -364,7 +364,7 @@ impl WorkerService for Worker {
         _request: Request<ShutdownRequest>,
     ) -> Result<Response<ShutdownResponse>, Status> {
         tracing::info!("asked to end");
-        self.inner.ending.begin(ExitCode::Asked);
+        self.inner.shutdown.begin(ExitCode::Requested);
         if let Some(engine) = self.inner.engine.get() {
             engine.stop();
             if tokio::time::timeout(STOP_TIMEOUT, engine.dead())
@@ -384,7 +384,7 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Status> {
     tokio::task::spawn_blocking(work)
         .await
-        .map_err(|e| status::internal(format!("the tokenizer failed: {e}")))
+        .map_err(|e| grpc_error::internal(format!("the tokenizer failed: {e}")))
 }
 
 /// Makes an entry of prepared weights, on a thread that stands back behind requests.
@@ -402,11 +402,11 @@ async fn finish(draft: EntryDraft, threads: RpcThreads) -> Result<u64, Status> {
             // Nobody waits any more only when the process is about to end.
             let _ = done.send(draft.finish());
         })
-        .map_err(|e| status::internal(format!("no thread could be started: {e}")))?;
+        .map_err(|e| grpc_error::internal(format!("no thread could be started: {e}")))?;
     let bytes = finished
         .await
-        .map_err(|_| status::internal("the thread that prepares weights ended by itself"))?
-        .map_err(|e| status::internal(format!("prepared weights could not be written: {e}")))?;
+        .map_err(|_| grpc_error::internal("the thread that prepares weights ended by itself"))?
+        .map_err(|e| grpc_error::internal(format!("prepared weights could not be written: {e}")))?;
     tracing::info!(bytes, elapsed = ?started.elapsed(), "prepared weights were written");
     Ok(bytes)
 }

@@ -35,7 +35,7 @@ pub(crate) struct Stats {
 struct PrefillState {
     /// Lengths of those that have no first token yet.
     reading: Vec<u64>,
-    longest_read: u64,
+    longest_prefilled: u64,
     pace: PaceMeter,
     /// Requests that were counted so far.
     begun: u64,
@@ -111,9 +111,9 @@ impl Stats {
     }
 
     /// So many tokens came after the first one of an answer, in that time.
-    pub(crate) fn generated(&self, tokens: u32, took: Duration) {
+    pub(crate) fn record_decode(&self, tokens: u32, took: Duration) {
         let now = Instant::now();
-        self.prompts().pace.generated(tokens.into(), took, now);
+        self.prompts().pace.record_decode(tokens.into(), took, now);
     }
 
     /// Whether prompts of `all` tokens together, the longest of them of `longest`, cannot be read in the time
@@ -139,7 +139,7 @@ impl Stats {
     }
 
     /// The counters now.
-    pub(crate) fn read(&self) -> WatchStatsResponse {
+    pub(crate) fn snapshot(&self) -> WatchStatsResponse {
         let engine_cpu_time = self.threads.engine_cpu_time();
         let kv_blocks_total = self.kv_blocks_total.load(Ordering::Relaxed);
         let used = self.kv_blocks_used.load(Ordering::Relaxed);
@@ -152,8 +152,8 @@ impl Stats {
             // Without a cache in blocks there are none to be used.
             kv_blocks_used: used.min(kv_blocks_total),
             kv_blocks_total,
-            reading_tokens: prompts.reading.iter().copied().max().unwrap_or(0),
-            longest_read_tokens: prompts.longest_read,
+            longest_prefill_tokens: prompts.reading.iter().copied().max().unwrap_or(0),
+            longest_prefilled_tokens: prompts.longest_prefilled,
             pace: prompts.pace.to_message(),
             engine_cpu_time: engine_cpu_time.try_into().ok(),
         }
@@ -180,10 +180,12 @@ impl Prefill {
             let now = Instant::now();
             let mut prompts = self.stats.prompts();
             prompts.leave(self.tokens);
-            prompts.longest_read = prompts.longest_read.max(self.tokens);
+            prompts.longest_prefilled = prompts.longest_prefilled.max(self.tokens);
             // With others it measures how busy the engine is, and not how quick.
             if self.alone == Some(prompts.begun) {
-                prompts.pace.read(self.tokens, now - self.began, now);
+                prompts
+                    .pace
+                    .record_prefill(self.tokens, now - self.began, now);
             }
         }
     }
@@ -237,7 +239,7 @@ mod tests {
     #[test]
     fn a_sequence_has_the_blocks_of_its_tokens() {
         let stats = Arc::new(Stats::default());
-        let used = || stats.read().kv_blocks_used;
+        let used = || stats.snapshot().kv_blocks_used;
         let mut one = stats.begin(31);
         assert_eq!(used(), 0, "there is no cache in blocks");
         stats.set_kv_blocks(100);
@@ -250,7 +252,7 @@ mod tests {
         drop(one);
         assert_eq!(used(), 2);
         drop(two);
-        assert_eq!((used(), stats.read().kv_blocks_total), (0, 100));
+        assert_eq!((used(), stats.snapshot().kv_blocks_total), (0, 100));
     }
 
     #[test]
@@ -259,8 +261,12 @@ mod tests {
         let one = stats.begin(7);
         let two = stats.begin(3);
         let now = || {
-            let read = stats.read();
-            (read.in_flight, read.prefill_tokens, read.reading_tokens)
+            let read = stats.snapshot();
+            (
+                read.in_flight,
+                read.prefill_tokens,
+                read.longest_prefill_tokens,
+            )
         };
         assert_eq!(now(), (2, 10, 7));
         one.reading().step();
@@ -270,7 +276,10 @@ mod tests {
         assert_eq!(now(), (0, 0, 0));
         // The second was given up before it was read.
         assert_eq!(
-            (stats.read().steps, stats.read().longest_read_tokens),
+            (
+                stats.snapshot().steps,
+                stats.snapshot().longest_prefilled_tokens
+            ),
             (2, 7)
         );
     }
@@ -279,9 +288,9 @@ mod tests {
     fn a_prompt_that_was_given_up_is_no_sign_of_speed() {
         let stats = Arc::new(Stats::default());
         drop(stats.begin(1000));
-        assert_eq!(stats.read().pace, None);
+        assert_eq!(stats.snapshot().pace, None);
         stats.begin(1000).reading().step();
-        assert!(stats.read().pace.is_some());
+        assert!(stats.snapshot().pace.is_some());
     }
 
     #[test]
@@ -291,18 +300,18 @@ mod tests {
         let two = stats.begin(1000);
         one.reading().step();
         two.reading().step();
-        assert_eq!(stats.read().pace, None);
+        assert_eq!(stats.snapshot().pace, None);
         drop(one);
         let three = stats.begin(1000);
         drop(two);
         three.reading().step();
         assert_eq!(
-            stats.read().pace,
+            stats.snapshot().pace,
             None,
             "another one was answered meanwhile"
         );
         drop(three);
         stats.begin(1000).reading().step();
-        assert!(stats.read().pace.is_some());
+        assert!(stats.snapshot().pace.is_some());
     }
 }

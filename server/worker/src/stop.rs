@@ -9,7 +9,7 @@
 pub(crate) struct StopMatcher {
     stops: Vec<String>,
     /// Text that was not given out: the beginning of some stop text.
-    held: String,
+    pending: String,
 }
 
 impl StopMatcher {
@@ -17,7 +17,7 @@ impl StopMatcher {
     pub(crate) fn new(stops: impl IntoIterator<Item = String>) -> Self {
         Self {
             stops: stops.into_iter().filter(|stop| !stop.is_empty()).collect(),
-            held: String::new(),
+            pending: String::new(),
         }
     }
 
@@ -28,44 +28,44 @@ impl StopMatcher {
             out.push_str(text);
             return None;
         }
-        self.held.push_str(text);
+        self.pending.push_str(text);
         let (given, stop) = match self.first_stop() {
             Some((start, stop)) => (start, Some(stop.to_owned())),
-            None => (self.held.len() - self.longest_beginning(), None),
+            None => (self.pending.len() - self.longest_beginning(), None),
         };
-        out.push_str(&self.held[..given]);
-        self.held.drain(..given);
+        out.push_str(&self.pending[..given]);
+        self.pending.drain(..given);
         stop
     }
 
     /// Ends the text: what was held back is no stop text.
     pub(crate) fn finish(&mut self, out: &mut String) {
-        out.push_str(&self.held);
-        self.held.clear();
+        out.push_str(&self.pending);
+        self.pending.clear();
     }
 
     /// What is held back, which is nothing any more then: behind a stop text, that and what came after it.
-    pub(crate) fn take_held(&mut self) -> String {
-        std::mem::take(&mut self.held)
+    pub(crate) fn take_pending(&mut self) -> String {
+        std::mem::take(&mut self.pending)
     }
 
     /// Start and text of the stop text that is complete first.
     fn first_stop(&self) -> Option<(usize, &str)> {
         self.stops
             .iter()
-            .filter_map(|stop| Some((self.held.find(stop.as_str())?, stop.as_str())))
+            .filter_map(|stop| Some((self.pending.find(stop.as_str())?, stop.as_str())))
             .min_by_key(|(start, stop)| (start + stop.len(), *start))
     }
 
-    /// Length in bytes of the longest end of the held text with which a stop text begins.
+    /// Length in bytes of the longest end of the pending text with which a stop text begins.
     fn longest_beginning(&self) -> usize {
         let longest = self.stops.iter().map(|stop| stop.len() - 1).max();
-        let longest = longest.unwrap_or(0).min(self.held.len());
+        let longest = longest.unwrap_or(0).min(self.pending.len());
         (1..=longest)
             .rev()
-            .filter(|length| self.held.is_char_boundary(self.held.len() - length))
+            .filter(|length| self.pending.is_char_boundary(self.pending.len() - length))
             .find(|length| {
-                let end = &self.held[self.held.len() - length..];
+                let end = &self.pending[self.pending.len() - length..];
                 self.stops.iter().any(|stop| stop.starts_with(end))
             })
             .unwrap_or(0)

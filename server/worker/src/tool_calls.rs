@@ -1,6 +1,6 @@
 //! Calls of functions in the text of an answer.
 //!
-//! A model writes a call in the notation of its chat template. From where a call may begin the text is held
+//! A model writes a call in the format of its chat template. From where a call may begin the text is held
 //! back; at the answer's end it is either calls, each of a function that was offered, or text. So a caller
 //! never sees half of a call, and loses no text that is none.
 
@@ -40,13 +40,13 @@ pub(crate) struct Function {
 /// Looks for calls in an answer.
 #[derive(Debug)]
 pub(crate) struct ToolCallParser {
-    notation: ToolCallFormat,
+    format: ToolCallFormat,
     /// Functions that may be called.
     names: Vec<String>,
     /// Finds the opening.
     opening: StopMatcher,
     /// Text from the opening on.
-    held: String,
+    pending: String,
     state: ToolCallState,
 }
 
@@ -56,7 +56,7 @@ enum ToolCallState {
     Outside,
     /// The prompt has the opening: the answer is a call from its first character.
     Prompted,
-    /// What is held is calls, or will turn out to be none.
+    /// What is pending is calls, or will turn out to be none.
     Inside,
     /// No call may begin any more.
     Text,
@@ -97,7 +97,7 @@ impl ToolCallFormat {
     }
 
     /// Texts that may be tokens of their own.
-    fn marks(self) -> &'static [&'static str] {
+    fn tags(self) -> &'static [&'static str] {
         match self {
             Self::Tagged => &["<tool_call>", "</tool_call>"],
             Self::Listed => &["[TOOL_CALLS]"],
@@ -180,12 +180,12 @@ fn move_references(schema: &mut Value, to: &str) {
 
 impl ToolCallParser {
     /// Looks for calls of these functions. `prompted`: the prompt ends with the opening.
-    pub(crate) fn new(notation: ToolCallFormat, names: Vec<String>, prompted: bool) -> Self {
+    pub(crate) fn new(format: ToolCallFormat, names: Vec<String>, prompted: bool) -> Self {
         Self {
-            notation,
+            format,
             names,
-            opening: StopMatcher::new([notation.opening().to_owned()]),
-            held: String::new(),
+            opening: StopMatcher::new([format.opening().to_owned()]),
+            pending: String::new(),
             state: if prompted {
                 ToolCallState::Prompted
             } else {
@@ -194,35 +194,35 @@ impl ToolCallParser {
         }
     }
 
-    /// Texts of the notation that may be tokens of their own.
-    pub(crate) fn marks(&self) -> &'static [&'static str] {
-        self.notation.marks()
+    /// Texts of the format that may be tokens of their own.
+    pub(crate) fn tags(&self) -> &'static [&'static str] {
+        self.format.tags()
     }
 
     /// Takes further text and adds what is no part of a call to `out`.
     pub(crate) fn push(&mut self, text: &str, out: &mut String) {
         match self.state {
-            ToolCallState::Prompted => self.held.push_str(text),
+            ToolCallState::Prompted => self.pending.push_str(text),
             ToolCallState::Inside => {
-                self.held.push_str(text);
+                self.pending.push_str(text);
                 self.reconsider(out);
             }
             ToolCallState::Text => out.push_str(text),
-            ToolCallState::Outside if self.notation == ToolCallFormat::Bare => {
-                self.held.push_str(text);
-                match self.held.trim_start().chars().next() {
+            ToolCallState::Outside if self.format == ToolCallFormat::Bare => {
+                self.pending.push_str(text);
+                match self.pending.trim_start().chars().next() {
                     None => {}
                     Some('{') => self.state = ToolCallState::Inside,
                     Some(_) => {
                         self.state = ToolCallState::Text;
-                        out.push_str(&std::mem::take(&mut self.held));
+                        out.push_str(&std::mem::take(&mut self.pending));
                     }
                 }
             }
             ToolCallState::Outside => {
                 if self.opening.push(text, out).is_some() {
                     self.state = ToolCallState::Inside;
-                    self.held = self.opening.take_held();
+                    self.pending = self.opening.take_pending();
                     self.reconsider(out);
                 }
             }
@@ -231,13 +231,13 @@ impl ToolCallParser {
 
     /// Gives out an opening that no call follows: one that is only talked about.
     fn reconsider(&mut self, out: &mut String) {
-        let opening = self.notation.opening();
-        let first = self.held[opening.len()..].trim_start().chars().next();
-        if self.notation.first().is_none() || first.is_none() || first == self.notation.first() {
+        let opening = self.format.opening();
+        let first = self.pending[opening.len()..].trim_start().chars().next();
+        if self.format.first().is_none() || first.is_none() || first == self.format.first() {
             return;
         }
-        let rest = self.held.split_off(opening.len());
-        out.push_str(&std::mem::take(&mut self.held));
+        let rest = self.pending.split_off(opening.len());
+        out.push_str(&std::mem::take(&mut self.pending));
         self.state = ToolCallState::Outside;
         self.push(&rest, out);
     }
@@ -250,43 +250,43 @@ impl ToolCallParser {
     /// The calls of an answer that has ended; what comes before them goes to `out`. Empty: there are none.
     pub(crate) fn calls(&mut self, out: &mut String) -> Vec<ToolCall> {
         match self.state {
-            ToolCallState::Prompted => return self.parse(&self.held).unwrap_or_default(),
+            ToolCallState::Prompted => return self.parse(&self.pending).unwrap_or_default(),
             ToolCallState::Outside | ToolCallState::Text => return Vec::new(),
             ToolCallState::Inside => {}
         }
-        let opening = self.notation.opening();
+        let opening = self.format.opening();
         for _ in 0..OPENINGS {
-            let calls = self.held.trim_start().strip_prefix(opening);
+            let calls = self.pending.trim_start().strip_prefix(opening);
             let calls = calls
                 .and_then(|calls| self.parse(calls))
                 .unwrap_or_default();
             if !calls.is_empty() {
-                self.held.clear();
+                self.pending.clear();
                 return calls;
             }
             let next = self
-                .held
+                .pending
                 .get(opening.len()..)
                 .and_then(|rest| rest.find(opening));
             let Some(next) = next.filter(|_| !opening.is_empty()) else {
                 break;
             };
-            let calls = self.held.split_off(opening.len() + next);
-            out.push_str(&std::mem::replace(&mut self.held, calls));
+            let calls = self.pending.split_off(opening.len() + next);
+            out.push_str(&std::mem::replace(&mut self.pending, calls));
         }
         Vec::new()
     }
 
-    /// Ends the watch: what was held back is text.
+    /// Ends the answer: what was held back is text.
     pub(crate) fn finish(&mut self, out: &mut String) {
         self.opening.finish(out);
-        out.push_str(&std::mem::take(&mut self.held));
+        out.push_str(&std::mem::take(&mut self.pending));
         self.state = ToolCallState::Text;
     }
 
     /// The calls of a text behind its opening; `None` if it has anything else.
     fn parse(&self, text: &str) -> Option<Vec<ToolCall>> {
-        let values = match self.notation {
+        let values = match self.format {
             ToolCallFormat::Listed => serde_json::from_str(text.trim()).ok()?,
             ToolCallFormat::Tagged | ToolCallFormat::Bare => {
                 let mut values = Vec::new();
@@ -307,7 +307,7 @@ impl ToolCallParser {
         if rest.is_empty() {
             return Some(rest);
         }
-        let rest = match self.notation {
+        let rest = match self.format {
             ToolCallFormat::Bare => rest.strip_prefix(';')?,
             _ => {
                 let rest = rest.strip_prefix("</tool_call>")?.trim_start();
@@ -328,7 +328,7 @@ impl ToolCallParser {
             return None;
         }
         // Models mix up the notations' names for them.
-        let keys = [self.notation.arguments(), "arguments", "parameters"];
+        let keys = [self.format.arguments(), "arguments", "parameters"];
         let key = keys.iter().find(|key| value.get(key).is_some());
         let arguments = match key.and_then(|key| value.get_mut(key)).map(Value::take) {
             None | Some(Value::Null) => Map::new(),

@@ -13,9 +13,9 @@ use image::{DynamicImage, imageops::FilterType};
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ImageRule {
     /// What stands for an image in a prompt, as chat templates write it.
-    pub(crate) mark: &'static str,
-    /// The part of the mark in whose place the engine puts an image's tokens.
-    pub(crate) place: &'static str,
+    pub(crate) prompt_text: &'static str,
+    /// The part of that in whose place the engine puts an image's tokens.
+    pub(crate) placeholder: &'static str,
     /// What the engine puts before them.
     pub(crate) before: &'static str,
     /// The token that is there once for each token of an image.
@@ -76,7 +76,7 @@ impl ImageRule {
     /// The prompt as the engine makes it with the images' tokens in their places. `None` if it has more or
     /// fewer places than there are images.
     pub(crate) fn expand(&self, prompt: &str, sizes: &[ImageSize]) -> Option<String> {
-        let mut pieces = prompt.split(self.place);
+        let mut pieces = prompt.split(self.placeholder);
         let mut expanded = pieces.next()?.to_owned();
         let mut sizes = sizes.iter();
         for piece in pieces {
@@ -179,8 +179,8 @@ mod tests {
     use super::*;
 
     const RULE: ImageRule = ImageRule {
-        mark: "<image>",
-        place: "<image>",
+        prompt_text: "<image>",
+        placeholder: "<image>",
         before: "[",
         token: "x",
         after: "]",

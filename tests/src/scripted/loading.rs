@@ -19,7 +19,7 @@ use super::{
     script::{Flood, LoadKind},
     worker::Worker,
 };
-use crate::driver;
+use crate::nvml_stub;
 
 const CHUNK: usize = 64 << 10;
 
@@ -59,7 +59,7 @@ impl Worker {
         flood(io::stdout().lock(), self.script.flood_stdout)?;
         self.take_memory(script.memory_bytes);
         if script.device_bytes > 0 {
-            let taken = driver::take_as_worker(script.device_bytes);
+            let taken = nvml_stub::take_as_worker(script.device_bytes);
             taken.map_err(|error| Status::internal(format!("{error:#}")))?;
             let bytes = &self.device_bytes;
             bytes.store(script.device_bytes, Ordering::Relaxed);

@@ -46,7 +46,7 @@ pub(super) struct PromptCounts {
     /// Of those that have no first token yet.
     pub(super) reading: Vec<u64>,
     /// Of the longest one that has one.
-    longest_read: u64,
+    longest_prefilled: u64,
 }
 
 /// So often a worker tells of what it dies of.
@@ -60,7 +60,7 @@ impl PromptCounts {
             self.reading.swap_remove(place);
         }
         if is_read {
-            self.longest_read = self.longest_read.max(length);
+            self.longest_prefilled = self.longest_prefilled.max(length);
         }
     }
 }
@@ -92,8 +92,8 @@ impl Worker {
             steps: self.steps.load(Ordering::Relaxed),
             in_flight: self.in_flight.load(Ordering::Relaxed),
             prefill_tokens: prompts.reading.iter().sum(),
-            reading_tokens: prompts.reading.iter().copied().max().unwrap_or(0),
-            longest_read_tokens: prompts.longest_read,
+            longest_prefill_tokens: prompts.reading.iter().copied().max().unwrap_or(0),
+            longest_prefilled_tokens: prompts.longest_prefilled,
             engine_cpu_time: self.engine_time.read().try_into().ok(),
             pace: self.script.pace.map(|rate| Pace {
                 prompt_tokens_per_second: Some(rate),

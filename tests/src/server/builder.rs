@@ -11,7 +11,8 @@ use hangar_client::v1::ModelSpec;
 
 use super::{TestServer, binaries::binary, spec};
 use crate::{
-    driver::Driver, failpoints::Failpoints, fixtures::Fixtures, hub::TestHub, scripted::Script,
+    failpoints::Failpoints, fixtures::Fixtures, hub::TestHub, nvml_stub::GpuDriver,
+    scripted::Script,
 };
 
 /// How a server is started, as often as is wanted. Time-outs that a test does not set are the server's own.
@@ -192,7 +193,7 @@ impl TestServerBuilder {
     /// # Errors
     ///
     /// When there is no scripted worker.
-    pub fn with_gpus(self, driver: &Driver) -> Result<Self> {
+    pub fn with_gpus(self, driver: &GpuDriver) -> Result<Self> {
         let worker = binary("scripted-worker")?;
         Ok(self
             .with_driver(driver)
@@ -201,7 +202,7 @@ impl TestServerBuilder {
     }
 
     /// With this driver.
-    pub fn with_driver(self, driver: &Driver) -> Self {
+    pub fn with_driver(self, driver: &GpuDriver) -> Self {
         self.env("LD_LIBRARY_PATH", driver.path().to_string_lossy())
     }
 

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use hangar_tests::{
-    recipes::{Grpcurl, words},
+    page_commands::{Grpcurl, words},
     scripted::Script,
     server::TestServer,
 };

@@ -1,10 +1,10 @@
-//! GPUs, as far as they can be shown without one: a driver played by files, and scripted workers that play
+//! GPUs, as far as they can be shown without one: a GPU driver played by files, and scripted workers that play
 //! CUDA workers.
 
 mod admission;
 mod crashes;
 mod discovery;
-mod hung_driver;
+mod hung_gpu_driver;
 mod missing;
 mod selection;
 mod server;

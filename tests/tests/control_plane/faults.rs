@@ -1,8 +1,8 @@
 //! Faults of workers: each is noticed, reported, and stays that model's fault.
 
-mod abandoned;
 mod answers;
-mod drivers;
+mod calls_without_engine;
+mod disconnects;
 mod file_systems;
 mod floods;
 mod handshakes;
@@ -11,13 +11,13 @@ mod inspections;
 mod kills;
 mod liveness;
 mod loads;
+mod model_tasks;
 mod neighbours;
 mod panics;
 mod prompts;
 mod restarts;
 mod slow;
 mod stops;
-mod unscheduled;
 
 use anyhow::{Context, Result};
 use hangar_client::{GenerateEvent, GenerateStream};

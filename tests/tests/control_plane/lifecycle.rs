@@ -1,6 +1,5 @@
 //! Loading and unloading: what is promised of them when nothing goes wrong.
 
-mod clocks;
 mod failed_loads;
 mod files;
 mod history;
@@ -13,6 +12,7 @@ mod reload_checks;
 mod reload_queue;
 mod reloads;
 mod repeats;
+mod timeouts;
 mod unload_cancels;
 mod unload_drains;
 mod unloads;

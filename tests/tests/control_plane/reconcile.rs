@@ -2,8 +2,8 @@
 
 mod attempts;
 mod comes_back;
+mod during_startup;
 mod learned;
-mod meanwhile;
 mod order;
 mod readiness;
 mod suspended;

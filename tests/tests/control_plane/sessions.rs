@@ -1,11 +1,11 @@
 //! SessionService: models that are held for as long as a client lives.
 
+mod disconnects;
 mod ends;
 mod holds;
 mod lifetimes;
 mod secrets;
 mod unloads;
-mod vanishing;
 
 use anyhow::Result;
 use hangar_client::v1::{LoadModelRequest, ModelLoad, ModelSpec, Session};

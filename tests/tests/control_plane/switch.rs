@@ -2,7 +2,7 @@
 
 mod aliases;
 mod crashes;
-mod keeping;
+mod held_models;
 mod load_first;
 mod memory;
 mod refusals;

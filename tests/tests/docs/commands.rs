@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use hangar_codegen::{pages, workspace};
 use hangar_tests::{
     fixtures::{Embedding, Fixtures},
-    recipes::{Grpcurl, commands, words},
+    page_commands::{Grpcurl, commands, words},
     server::{DEADLINE, TestServer, binary, spec},
     tools,
 };

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use hangar_tests::{
     failpoints::Failpoints,
     fixtures::Fixtures,
-    recipes::Grpcurl,
+    page_commands::Grpcurl,
     server::{DEADLINE, TestServer, binary},
 };
 use rstest::rstest;

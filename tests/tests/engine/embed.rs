@@ -1,12 +1,12 @@
 //! Embed over real sockets, with real engines on tiny embedding models of both kinds.
 
 mod broken;
+mod disconnects;
 mod ends;
 mod info;
 mod kinds;
 mod lengths;
 mod requests;
-mod vanishing;
 mod vectors;
 
 use std::path::{Path, PathBuf};

@@ -1,10 +1,10 @@
 //! InferenceService over real sockets, with real engines on tiny models.
 
 mod answers;
-mod callers;
 mod constraints;
 mod deadlines;
 mod defaults;
+mod disconnects;
 mod extremes;
 mod grammars;
 mod limits;

@@ -3,9 +3,9 @@
 mod answers;
 mod audio;
 mod bad_images;
-mod callers;
 mod command;
 mod contexts;
+mod disconnects;
 mod models;
 mod parts;
 mod sizes;

@@ -12,7 +12,7 @@ use std::{ops::Deref, path::Path};
 use anyhow::Result;
 use hangar_client::v1::ErrorReason;
 use hangar_tests::{
-    fixtures::Clock,
+    fixtures::SuccessorModel,
     refusals::refusal,
     server::{TestServer, spec},
 };
@@ -42,10 +42,10 @@ impl OddServer {
     }
 
     /// Writes a model and loads it as `m`.
-    async fn load(&self, clock: &Clock) -> Result<()> {
+    async fn load(&self, successor: &SuccessorModel) -> Result<()> {
         let path = self.fixtures.directory("odd")?;
         std::fs::remove_dir_all(&path)?;
-        clock.write(&path)?;
+        successor.write(&path)?;
         self.load_path(&path).await
     }
 
@@ -70,8 +70,8 @@ impl OddServer {
     }
 
     /// Writes a model, loads it as `m` and makes sure that it answers so.
-    async fn assert_says(&self, clock: &Clock, answer: &str) -> Result<()> {
-        self.load(clock).await?;
+    async fn assert_says(&self, successor: &SuccessorModel, answer: &str) -> Result<()> {
+        self.load(successor).await?;
         assert_eq!(self.says().await?, answer);
         Ok(())
     }

@@ -2,8 +2,8 @@
 
 mod answers;
 mod bounds;
-mod callers;
 mod descriptions;
+mod disconnects;
 mod embeddings;
 mod logprobs;
 mod priorities;

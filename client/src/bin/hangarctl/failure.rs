@@ -12,7 +12,7 @@ pub(crate) enum Failure {
     /// The call failed.
     Call(Error),
     /// Something is not as asked for; nothing more to say than this.
-    Said(String),
+    Message(String),
     /// The arguments do not make sense together.
     Usage(String),
     /// Nobody reads the output any more, as with `| head`.
@@ -24,7 +24,7 @@ impl Failure {
     pub(crate) fn report(&self, as_json: bool) {
         let message = match self {
             Self::Call(error) => error.to_string(),
-            Self::Said(message) | Self::Usage(message) => message.clone(),
+            Self::Message(message) | Self::Usage(message) => message.clone(),
             Self::Closed => return,
         };
         let text = match self {
@@ -42,7 +42,7 @@ impl Failure {
             Self::Closed => 0,
             Self::Call(Error::Unreachable { .. }) => 3,
             Self::Usage(_) | Self::Call(Error::Address { .. }) => 2,
-            Self::Call(_) | Self::Said(_) => 1,
+            Self::Call(_) | Self::Message(_) => 1,
         }
     }
 }
@@ -74,7 +74,7 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::Closed,
-            _ => Self::Said(error.to_string()),
+            _ => Self::Message(error.to_string()),
         }
     }
 }

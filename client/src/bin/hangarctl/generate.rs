@@ -14,7 +14,7 @@ use crate::{
     args::GenerateArgs,
     json,
     output::{self, Failure, Writer},
-    table::span_of,
+    table::duration_text_of,
 };
 
 pub(crate) async fn run(
@@ -185,7 +185,7 @@ fn print_end(done: &GenerateDone) {
         FinishReason::Length => "; it was cut off at its longest length",
         _ => "",
     };
-    let first = span_of(timings.time_to_first_token.as_ref());
+    let first = duration_text_of(timings.time_to_first_token.as_ref());
     eprintln!(
         "[{} tokens in, {} out, first after {first}{speed}{why}]",
         usage.prompt_tokens, usage.completion_tokens

@@ -35,6 +35,6 @@ pub(crate) async fn run(client: &Client, args: HealthArgs, writer: &Writer) -> R
     }
     match status {
         ServingStatus::Serving => Ok(()),
-        _ => Err(Failure::Said(format!("{} is {name}", args.service))),
+        _ => Err(Failure::Message(format!("{} is {name}", args.service))),
     }
 }

@@ -14,8 +14,8 @@ use crate::{
     args::InfoArgs,
     output::{Failure, Writer},
     table::{
-        Field, ago, bytes, fields, percent, progress, short, span_of, state, table, trimmed,
-        unless_zero,
+        Field, ago, bytes, duration_text_of, fields, percent, progress, short, state, table,
+        trimmed, unless_zero,
     },
 };
 
@@ -82,7 +82,7 @@ fn server_fields(server: &ServerInfo, system: &SystemInfo) -> String {
                 .to_owned(),
         ),
         ("Kernels", server.engine_kernels.clone()),
-        ("Uptime", span_of(server.uptime.as_ref())),
+        ("Uptime", duration_text_of(server.uptime.as_ref())),
         ("Platform", system.platform.clone()),
         ("CPU", format!("{} cores{usage}", system.cpu_cores)),
         (
@@ -208,7 +208,7 @@ fn general_fields(model: &ModelInfo, status: &ModelStatus) -> [Field; 19] {
 }
 
 /// What conversations with the model may have.
-fn taken(metadata: &ModelMetadata) -> String {
+fn conversation_support(metadata: &ModelMetadata) -> String {
     let Some(known) = &metadata.conversation else {
         return String::new();
     };
@@ -240,7 +240,7 @@ fn metadata_fields(metadata: &ModelMetadata) -> [Field; 19] {
             short(metadata.dtype().as_str_name(), "DATA_TYPE_").to_owned(),
         ),
         ("Quantization", metadata.quantization.clone()),
-        ("Takes", taken(metadata)),
+        ("Takes", conversation_support(metadata)),
         ("Context", unless_zero(metadata.context_length.into())),
         ("Vocabulary", unless_zero(metadata.vocabulary_size.into())),
         ("Vectors of", unless_zero(metadata.embedding_size.into())),
@@ -258,7 +258,10 @@ fn metadata_fields(metadata: &ModelMetadata) -> [Field; 19] {
             },
         ),
         ("Device", metadata.device.clone()),
-        ("Load time", span_of(metadata.load_duration.as_ref())),
+        (
+            "Load time",
+            duration_text_of(metadata.load_duration.as_ref()),
+        ),
         ("Loaded", ago(metadata.loaded_time.as_ref())),
         ("Last used", ago(metadata.last_used_time.as_ref())),
     ]

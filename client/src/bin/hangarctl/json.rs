@@ -17,7 +17,7 @@ pub(crate) fn to_string<M: Message>(
     pretty: bool,
 ) -> Result<String, Failure> {
     let message = DynamicMessage::decode(descriptor(name)?, message.encode_to_vec().as_slice())
-        .map_err(said)?;
+        .map_err(message_of)?;
     let options = SerializeOptions::new();
     let mut bytes = Vec::new();
     if pretty {
@@ -25,13 +25,13 @@ pub(crate) fn to_string<M: Message>(
         let mut serializer = Serializer::with_formatter(&mut bytes, formatter);
         message
             .serialize_with_options(&mut serializer, &options)
-            .map_err(said)?;
+            .map_err(message_of)?;
     } else {
         message
             .serialize_with_options(&mut Serializer::new(&mut bytes), &options)
-            .map_err(said)?;
+            .map_err(message_of)?;
     }
-    String::from_utf8(bytes).map_err(said)
+    String::from_utf8(bytes).map_err(message_of)
 }
 
 /// The message `name` from JSON; unknown fields are refused.
@@ -41,7 +41,7 @@ pub(crate) fn from_str<M: Message + Default>(name: &str, json: &str) -> Result<M
     let message =
         DynamicMessage::deserialize(descriptor(name)?, &mut deserializer).map_err(wrong)?;
     deserializer.end().map_err(wrong)?;
-    message.transcode_to().map_err(said)
+    message.transcode_to().map_err(message_of)
 }
 
 /// The message `name` from TOML with the names of protobuf JSON; unknown fields are refused.
@@ -79,12 +79,12 @@ fn to_value(json: serde_json::Value) -> prost_types::Value {
 fn descriptor(name: &str) -> Result<MessageDescriptor, Failure> {
     pool()?
         .get_message_by_name(name)
-        .ok_or_else(|| Failure::Said(format!("there is no message {name}")))
+        .ok_or_else(|| Failure::Message(format!("there is no message {name}")))
 }
 
 fn pool() -> Result<&'static DescriptorPool, Failure> {
     static POOL: OnceLock<Result<DescriptorPool, String>> = OnceLock::new();
-    POOL.get_or_init(build).as_ref().map_err(said)
+    POOL.get_or_init(build).as_ref().map_err(message_of)
 }
 
 /// Hangar's messages, and the details of errors, which an item of `all` may carry.
@@ -110,8 +110,8 @@ fn build() -> Result<DescriptorPool, String> {
     Ok(pool)
 }
 
-fn said(error: impl ToString) -> Failure {
-    Failure::Said(error.to_string())
+fn message_of(error: impl ToString) -> Failure {
+    Failure::Message(error.to_string())
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::{
     output::{Failure, Writer},
     progress::LoadBar,
     spec,
-    table::{progress, span_of, state, table, trimmed},
+    table::{duration_text_of, progress, state, table, trimmed},
 };
 
 pub(crate) async fn run(
@@ -75,7 +75,7 @@ async fn run_all(client: &Client, args: &LoadArgs, writer: &Writer) -> Result<()
         .count()
     {
         0 => Ok(()),
-        failed => Err(Failure::Said(format!(
+        failed => Err(Failure::Message(format!(
             "{failed} of {} loads failed",
             response.loads.len()
         ))),
@@ -84,7 +84,7 @@ async fn run_all(client: &Client, args: &LoadArgs, writer: &Writer) -> Result<()
 
 fn request(client: &Client, model: &str, args: &LoadArgs) -> Result<Load, Failure> {
     let mut load = client.load(model);
-    if let Some(spec) = spec::given(&args.spec)? {
+    if let Some(spec) = spec::spec_from_args(&args.spec)? {
         load = load.spec(spec);
     }
     if let Some(session) = &args.session {
@@ -108,7 +108,7 @@ fn sentence(load: &ModelLoad) -> String {
     if let Some(known) = &status.progress {
         text += &format!(" ({})", progress(known));
     }
-    match span_of(load.estimated_load_time.as_ref()) {
+    match duration_text_of(load.estimated_load_time.as_ref()) {
         time if time.is_empty() || load.already_loaded => text,
         time => format!("{text}; a load takes about {time}"),
     }

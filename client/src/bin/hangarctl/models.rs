@@ -62,7 +62,7 @@ async fn get(client: &Client, args: GetArgs, writer: &Writer) -> Result<(), Fail
 }
 
 async fn create(client: &Client, args: CreateArgs, writer: &Writer) -> Result<(), Failure> {
-    let spec = spec::given(&args.spec)?.ok_or_else(|| {
+    let spec = spec::spec_from_args(&args.spec)?.ok_or_else(|| {
         let message = "a model needs a source: --path, --demo, --hugging-face, --spec or --file";
         Failure::Usage(message.to_owned())
     })?;

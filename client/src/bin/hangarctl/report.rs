@@ -10,7 +10,7 @@ use summary::Summary;
 use crate::{
     args::ReportArgs,
     output::{Failure, Writer},
-    table::{bytes, latency, span, success, table, trimmed},
+    table::{bytes, duration_text, latency, success, table, trimmed},
 };
 
 /// Seconds of an hour.
@@ -68,7 +68,7 @@ fn report(history: &[UsageSample], minutes: bool) -> String {
 fn cells(from: String, row: &Summary) -> [String; 12] {
     [
         from,
-        span(whole_seconds(row.duration)),
+        duration_text(whole_seconds(row.duration)),
         row.requests.to_string(),
         row.success_rate().map(success).unwrap_or_default(),
         row.cancelled.to_string(),

@@ -10,7 +10,7 @@ use hangar_client::{
 use crate::{
     args::session::{CreateArgs, SessionArgs, SessionCommand},
     output::{self, Failure, Writer},
-    table::{ago, fields, from_now, span_of},
+    table::{ago, duration_text_of, fields, from_now},
 };
 
 pub(crate) async fn run(
@@ -54,7 +54,7 @@ async fn create(client: &Client, args: CreateArgs, writer: &Writer) -> Result<()
         return writer.message("hangar.v1.CreateSessionResponse", &response);
     }
     if !output::is_unattended() {
-        let ttl = span_of(session.ttl.as_ref());
+        let ttl = duration_text_of(session.ttl.as_ref());
         eprintln!(
             "Others see this session as {}; it lapses after {ttl} unless it is kept alive. Its id is a secret:",
             session.holder
@@ -82,7 +82,7 @@ fn session_text(session: &Session) -> String {
     fields([
         ("Holder", session.holder.clone()),
         ("Opened", ago(session.create_time.as_ref())),
-        ("Time to live", span_of(session.ttl.as_ref())),
+        ("Time to live", duration_text_of(session.ttl.as_ref())),
         ("Lapses", from_now(session.expire_time.as_ref())),
         ("Models", session.model_ids.join(", ")),
     ])

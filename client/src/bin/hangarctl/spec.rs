@@ -9,7 +9,7 @@ use crate::{args::spec::SpecArgs, json, output::Failure};
 const NAME: &str = "hangar.v1.ModelSpec";
 
 /// The spec that the arguments describe. `None`: none of them does.
-pub(crate) fn given(args: &SpecArgs) -> Result<Option<ModelSpec>, Failure> {
+pub(crate) fn spec_from_args(args: &SpecArgs) -> Result<Option<ModelSpec>, Failure> {
     let mut spec = whole(args)?.unwrap_or_default();
     args.apply(&mut spec);
     if spec == ModelSpec::default() {
@@ -70,7 +70,7 @@ mod tests {
     fn parsed(arguments: &[&str]) -> Result<Option<ModelSpec>, Failure> {
         let cli = Cli::parse_from(["hangarctl", "load"].iter().chain(arguments));
         match cli.command {
-            Command::Load(args) => given(&args.spec),
+            Command::Load(args) => spec_from_args(&args.spec),
             _ => unreachable!(),
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     output::{Failure, Writer},
     progress::LoadBar,
     spec,
-    table::{between, short, span_of},
+    table::{between, duration_text_of, short},
 };
 
 pub(crate) async fn run(client: &Client, args: SwitchArgs, writer: &Writer) -> Result<(), Failure> {
@@ -39,7 +39,7 @@ fn request(client: &Client, args: &SwitchArgs) -> Result<Switch, Failure> {
     let mut switch = client
         .switch(&args.alias, &args.model)
         .strategy(args.strategy.into());
-    if let Some(spec) = spec::given(&args.spec)? {
+    if let Some(spec) = spec::spec_from_args(&args.spec)? {
         switch = switch.spec(spec);
     }
     if let Some(timeout) = args.drain_timeout {
@@ -65,7 +65,7 @@ fn print(
         "The switch of {} to {} {what} ({strategy})",
         args.alias, args.model
     );
-    match span_of(answer.estimated_time.as_ref()) {
+    match duration_text_of(answer.estimated_time.as_ref()) {
         time if time.is_empty() => {}
         time => text += &format!("; it takes about {time}"),
     }

@@ -47,7 +47,7 @@ pub(crate) fn percent(share: f64) -> String {
 }
 
 /// A time span, rounded for people, for example "1m 3s" or "230ms".
-pub(crate) fn span(duration: Duration) -> String {
+pub(crate) fn duration_text(duration: Duration) -> String {
     let rounded = match duration {
         d if d < Duration::from_secs(1) => {
             Duration::from_millis(u64::try_from(d.as_millis()).unwrap_or(0))
@@ -65,7 +65,7 @@ pub(crate) fn latency(duration: Duration) -> String {
     if duration < Duration::from_millis(10) {
         format!("{:.1}ms", duration.as_secs_f64() * 1e3)
     } else {
-        span(duration)
+        duration_text(duration)
     }
 }
 
@@ -75,10 +75,10 @@ pub(crate) fn success(share: f64) -> String {
 }
 
 /// A time span of a message; empty when it is not set.
-pub(crate) fn span_of(duration: Option<&prost_types::Duration>) -> String {
+pub(crate) fn duration_text_of(duration: Option<&prost_types::Duration>) -> String {
     duration
         .map(convert::to_duration)
-        .map(span)
+        .map(duration_text)
         .unwrap_or_default()
 }
 
@@ -86,7 +86,7 @@ pub(crate) fn span_of(duration: Option<&prost_types::Duration>) -> String {
 pub(crate) fn ago(time: Option<&prost_types::Timestamp>) -> String {
     let time = time.and_then(convert::to_system_time);
     let age = time.map(|time| SystemTime::now().duration_since(time).unwrap_or_default());
-    age.map(|age| format!("{} ago", span(Duration::from_secs(age.as_secs()))))
+    age.map(|age| format!("{} ago", duration_text(Duration::from_secs(age.as_secs()))))
         .unwrap_or_default()
 }
 
@@ -96,7 +96,7 @@ pub(crate) fn from_now(time: Option<&prost_types::Timestamp>) -> String {
         return String::new();
     };
     match at.duration_since(SystemTime::now()) {
-        Ok(left) => format!("in {}", span(Duration::from_secs(left.as_secs()))),
+        Ok(left) => format!("in {}", duration_text(Duration::from_secs(left.as_secs()))),
         Err(_) => ago(time),
     }
 }
@@ -111,7 +111,7 @@ pub(crate) fn between(
     let time = start
         .zip(end)
         .and_then(|(start, end)| end.duration_since(start).ok());
-    time.map(span).unwrap_or_default()
+    time.map(duration_text).unwrap_or_default()
 }
 
 /// A state without its prefix, for example "READY".
@@ -146,7 +146,7 @@ pub(crate) fn progress(progress: &v1::Progress) -> String {
             bytes(progress.bytes_total)
         );
     }
-    match span_of(progress.eta.as_ref()) {
+    match duration_text_of(progress.eta.as_ref()) {
         eta if eta.is_empty() => text,
         eta => format!("{text}, {eta} left"),
     }
@@ -158,9 +158,9 @@ mod tests {
 
     #[test]
     fn spans_are_rounded() {
-        assert_eq!(span(Duration::from_micros(1_234_567)), "1s 200ms");
-        assert_eq!(span(Duration::from_millis(83_456)), "1m 23s");
-        assert_eq!(span(Duration::from_micros(4_900)), "4ms");
+        assert_eq!(duration_text(Duration::from_micros(1_234_567)), "1s 200ms");
+        assert_eq!(duration_text(Duration::from_millis(83_456)), "1m 23s");
+        assert_eq!(duration_text(Duration::from_micros(4_900)), "4ms");
     }
 
     #[test]

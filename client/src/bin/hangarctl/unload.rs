@@ -8,7 +8,7 @@ use hangar_client::{
 use crate::{
     args::UnloadArgs,
     output::{Failure, Writer},
-    table::{bytes, short, span_of},
+    table::{bytes, duration_text_of, short},
 };
 
 pub(crate) async fn run(client: &Client, args: UnloadArgs, writer: &Writer) -> Result<(), Failure> {
@@ -70,7 +70,7 @@ fn write(response: &UnloadModelResponse, writer: &Writer) -> Result<(), Failure>
         .count()
     {
         0 => Ok(()),
-        failed => Err(Failure::Said(format!(
+        failed => Err(Failure::Message(format!(
             "{failed} of {} unloads failed",
             response.unloads.len()
         ))),
@@ -95,7 +95,7 @@ fn sentence(unload: &ModelUnload) -> String {
     let verification = short(unload.verification().as_str_name(), "UNLOAD_VERIFICATION_");
     text += &format!(
         " came back ({verification}) in {}",
-        span_of(unload.elapsed.as_ref())
+        duration_text_of(unload.elapsed.as_ref())
     );
     if unload.killed {
         text += "; its worker had to be killed";

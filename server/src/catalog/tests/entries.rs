@@ -135,7 +135,9 @@ async fn what_is_desired_and_learned_touches_neither_version_nor_etag() {
         loads_succeeded: 3,
         ..LearnedFacts::default()
     });
-    fixture.catalog.note(&first.id, Note::Learned(learned));
+    fixture
+        .catalog
+        .defer_write(&first.id, DeferredWrite::Learned(learned));
     let fixture = fixture.reopened().await;
     let entry = fixture.entry("m").await.expect("there");
     assert_eq!((entry.version, entry.etag), (1, first.etag));
@@ -151,10 +153,10 @@ async fn an_answer_is_remembered_with_its_change_or_not_at_all() {
         method: "CreateModel",
         id: "r".to_owned(),
     };
-    let remember = || AnswerToRemember {
+    let remember = || ResponseToStore {
         key: key.clone(),
         digest: [7; 32],
-        answer: Box::new(|entry| entry.etag.0.clone().into_bytes()),
+        response: Box::new(|entry| entry.etag.0.clone().into_bytes()),
     };
     fixture.create_with("taken", &["m"]).await.expect("created");
     let refused = fixture.catalog.create(new("m"), Some(remember())).await;
@@ -166,7 +168,7 @@ async fn an_answer_is_remembered_with_its_change_or_not_at_all() {
     let recalled = left.catalog.recall(&key).await.expect("readable");
     let recalled = recalled.expect("remembered");
     assert_eq!(recalled.digest, [7; 32]);
-    assert_eq!(recalled.answer, created.etag.0.into_bytes());
+    assert_eq!(recalled.response, created.etag.0.into_bytes());
 }
 
 #[tokio::test]
@@ -179,9 +181,9 @@ async fn answers_are_bounded() {
     };
     let write = fixture.catalog.write(move |change| {
         for n in 0..REMEMBERED + 5 {
-            let remembered = RememberedAnswer {
+            let remembered = StoredResponse {
                 digest: [0; 32],
-                answer: Vec::new(),
+                response: Vec::new(),
             };
             requests::write(change.connection(), &key(n), &remembered)?;
         }
@@ -214,6 +216,8 @@ async fn a_closed_catalog_fails_and_does_not_hang() {
         fixture.catalog.create(new("n"), None).await,
         Err(RegisterError::Storage(StorageError::Failed(_)))
     ));
-    fixture.catalog.note(&id("m"), Note::Suspended(None));
+    fixture
+        .catalog
+        .defer_write(&id("m"), DeferredWrite::Suspended(None));
     assert!(!fixture.directory.path().join("catalog.db-wal").exists());
 }

@@ -174,8 +174,10 @@ async fn all_parts_of_a_filter_have_to_match() {
     learned.metadata.kind = Some(ModelKind::Text);
     fixture
         .catalog
-        .note(&id("vectors"), Note::Learned(learned.clone()));
-    fixture.catalog.note(&id("both"), Note::Learned(learned));
+        .defer_write(&id("vectors"), DeferredWrite::Learned(learned.clone()));
+    fixture
+        .catalog
+        .defer_write(&id("both"), DeferredWrite::Learned(learned));
     fixture.create("last").await;
 
     let both = filter(None, None, &[("team", Some("a")), ("tier", None)]);

@@ -7,7 +7,7 @@ use crate::model::{Switch, SwitchId, SwitchOutcome, SwitchStrategy};
 
 fn switch(alias: &str, from: Option<&str>, to: &str) -> Switch {
     Switch {
-        id: SwitchId::fresh(),
+        id: SwitchId::random(),
         alias: id(alias),
         from: from.map(id),
         to: id(to),

@@ -91,6 +91,6 @@ fn what_is_wrong_is_refused_by_name() {
 
 #[test]
 fn a_token_is_not_shown() {
-    let token = Token::Value("secret".to_owned());
+    let token = HubToken::Value("secret".to_owned());
     assert!(!format!("{token:?}").contains("secret"));
 }

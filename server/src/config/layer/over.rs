@@ -19,7 +19,7 @@ impl Layer {
             self, below;
             listen, ops_listen, insecure_listen, max_connections, max_request_bytes, reflection, data_dir,
             runtime_dir, model_roots, worker, worker_cuda, max_concurrent_loads, max_concurrent_device_loads,
-            driver_timeout, device_release_timeout, max_models, prepared_cache_size, memory_limit, memory_high_watermark,
+            gpu_driver_timeout, device_release_timeout, max_models, prepared_cache_size, memory_limit, memory_high_watermark,
             readiness, models, default_max_concurrency, default_max_queue, load_timeout, drain_timeout,
             ready_timeout, kill_timeout, shutdown_timeout, liveness_timeout, hang_timeout, spin_timeout,
             spin_timeout_per_prompt_token, max_spin_timeout, stall_timeout, stall_timeout_per_gib, watch_ring,

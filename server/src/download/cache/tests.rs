@@ -48,11 +48,11 @@ async fn a_published_snapshot_is_found_by_revision_and_by_commit() {
     );
     for revision in ["refs/pr/1", COMMIT] {
         let wanted = source(revision, &[]);
-        let found = repository.find(&wanted, Evidence::Recorded).await;
+        let found = repository.find(&wanted, Completeness::Recorded).await;
         assert_eq!(found.unwrap(), Some(made.clone()), "{revision}");
     }
     let other = source("main", &[]);
-    let other = repository.find(&other, Evidence::Any).await;
+    let other = repository.find(&other, Completeness::Any).await;
     assert_eq!(other.unwrap(), None);
 }
 
@@ -65,14 +65,14 @@ async fn a_snapshot_of_some_files_is_not_one_of_all() {
     assert!(made.await.unwrap().path.ends_with("m.gguf"));
     assert!(
         repository
-            .find(&wanted, Evidence::Recorded)
+            .find(&wanted, Completeness::Recorded)
             .await
             .unwrap()
             .is_some()
     );
-    for evidence in [Evidence::Recorded, Evidence::Any] {
-        let all = repository.find(&source("main", &[]), evidence).await;
-        assert_eq!(all.unwrap(), None, "{evidence:?}");
+    for completeness in [Completeness::Recorded, Completeness::Any] {
+        let all = repository.find(&source("main", &[]), completeness).await;
+        assert_eq!(all.unwrap(), None, "{completeness:?}");
     }
 }
 
@@ -84,12 +84,15 @@ async fn what_others_have_filled_in_is_taken_when_it_can_be_loaded() {
     }
     let wanted = source(COMMIT, &[]);
     assert_eq!(
-        repository.find(&wanted, Evidence::Recorded).await.unwrap(),
+        repository
+            .find(&wanted, Completeness::Recorded)
+            .await
+            .unwrap(),
         None
     );
     assert!(
         repository
-            .find(&wanted, Evidence::Any)
+            .find(&wanted, Completeness::Any)
             .await
             .unwrap()
             .is_some()
@@ -109,5 +112,8 @@ async fn links_that_lead_out_of_the_repository_are_not_followed() {
     fs::write(&outside, "x").unwrap();
     fs::remove_file(made.path.join("config.json")).unwrap();
     symlink(outside, made.path.join("config.json")).unwrap();
-    assert_eq!(repository.find(&wanted, Evidence::Any).await.unwrap(), None);
+    assert_eq!(
+        repository.find(&wanted, Completeness::Any).await.unwrap(),
+        None
+    );
 }

@@ -22,7 +22,7 @@ pub(in crate::lifecycle) struct AdmissionQueue {
     pub(super) defaults: ArcSwap<GenerationDefaults>,
     pub(super) slots: Arc<Slots<i32>>,
     /// Places for calls that the engine has no part in.
-    pub(super) unscheduled_slots: Arc<Semaphore>,
+    pub(super) no_engine_slots: Arc<Semaphore>,
     opened: Instant,
     pub(super) occupancy: watch::Sender<Occupancy>,
     pub(super) cut: watch::Sender<Option<Failure>>,
@@ -34,11 +34,11 @@ pub(in crate::lifecycle) struct Occupancy {
     pub(in crate::lifecycle) running: u32,
     pub(in crate::lifecycle) waiting: u32,
     /// Calls that the engine has no part in.
-    pub(in crate::lifecycle) unscheduled: u32,
+    pub(in crate::lifecycle) without_engine: u32,
     /// When the first of those that run began, if any does.
     pub(in crate::lifecycle) busy_since: Option<Instant>,
     /// When the last of them left, if any was there.
-    left: Option<Instant>,
+    last_exit: Option<Instant>,
     /// Nobody is let in any more.
     closed: bool,
     pub(super) limits: AdmissionLimits,
@@ -55,7 +55,7 @@ pub(in crate::lifecycle) struct AdmissionLimits {
 
 /// A request that was not let through.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::lifecycle) enum Refusal {
+pub(in crate::lifecycle) enum NotAdmitted {
     /// The gate is closed: the model is not READY.
     Closed,
     /// As many wait as may.
@@ -71,13 +71,13 @@ pub(in crate::lifecycle) enum Refusal {
 pub(super) struct WaitingGuard<'a>(&'a AdmissionQueue);
 
 /// A place among the calls that the engine has no part in.
-pub(super) struct UnscheduledGuard<'a>(&'a AdmissionQueue);
+pub(super) struct NoEngineGuard<'a>(&'a AdmissionQueue);
 
 /// Calls that the engine has no part in, those that wait included.
-const MAX_UNSCHEDULED: u32 = 256;
+const MAX_WITHOUT_ENGINE: u32 = 256;
 
 /// Calls at the same time that the engine has no part in. They are short, and further ones wait.
-const UNSCHEDULED_CONCURRENCY: usize = 8;
+const NO_ENGINE_CONCURRENCY: usize = 8;
 
 impl Occupancy {
     pub(super) fn run(&mut self) {
@@ -87,15 +87,15 @@ impl Occupancy {
 
     /// Whether nobody is there.
     pub(super) fn is_empty(&self) -> bool {
-        self.running + self.waiting + self.unscheduled == 0
+        self.running + self.waiting + self.without_engine == 0
     }
 
     /// Somebody left.
-    pub(super) fn leave(&mut self) {
+    pub(super) fn exit(&mut self) {
         if self.running == 0 {
             self.busy_since = None;
         }
-        self.left = Some(Instant::now());
+        self.last_exit = Some(Instant::now());
     }
 }
 
@@ -129,7 +129,7 @@ impl AdmissionQueue {
             fatal,
             defaults: ArcSwap::from_pointee(defaults),
             slots: Slots::new(limits.max_concurrency as usize),
-            unscheduled_slots: Arc::new(Semaphore::new(UNSCHEDULED_CONCURRENCY)),
+            no_engine_slots: Arc::new(Semaphore::new(NO_ENGINE_CONCURRENCY)),
             opened: Instant::now(),
             occupancy: watch::Sender::new(occupancy),
             cut: watch::Sender::new(None),
@@ -173,21 +173,21 @@ impl AdmissionQueue {
         let occupancy = self.occupancy();
         occupancy
             .is_empty()
-            .then(|| occupancy.left.unwrap_or(self.opened))
+            .then(|| occupancy.last_exit.unwrap_or(self.opened))
     }
 
     /// Lets nobody in any more if nobody is there and nobody was for the time `idle`.
     pub(super) fn close(&self, idle: Duration) -> bool {
         self.occupancy.send_if_modified(|occupancy| {
-            let left = occupancy.left.unwrap_or(self.opened);
-            let close = occupancy.is_empty() && left.elapsed() >= idle;
+            let last_exit = occupancy.last_exit.unwrap_or(self.opened);
+            let close = occupancy.is_empty() && last_exit.elapsed() >= idle;
             occupancy.closed |= close;
             close
         })
     }
 
     /// Counts somebody in.
-    pub(super) fn enter(&self, count: impl FnOnce(&mut Occupancy)) -> Result<(), Refusal> {
+    pub(super) fn enter(&self, count: impl FnOnce(&mut Occupancy)) -> Result<(), NotAdmitted> {
         let entered = self.occupancy.send_if_modified(|occupancy| {
             if !occupancy.closed {
                 count(occupancy);
@@ -197,11 +197,11 @@ impl AdmissionQueue {
         if entered {
             Ok(())
         } else {
-            Err(Refusal::Closed)
+            Err(NotAdmitted::Closed)
         }
     }
 
-    pub(super) fn enqueue(&self) -> Result<WaitingGuard<'_>, Refusal> {
+    pub(super) fn enqueue(&self) -> Result<WaitingGuard<'_>, NotAdmitted> {
         let mut full = None;
         self.enter(|occupancy| {
             let limit = occupancy.limits.max_queue;
@@ -213,31 +213,31 @@ impl AdmissionQueue {
         })?;
         match full {
             None => Ok(WaitingGuard(self)),
-            Some(limit) => Err(Refusal::QueueFull { limit }),
+            Some(limit) => Err(NotAdmitted::QueueFull { limit }),
         }
     }
 
-    pub(super) fn enter_unscheduled(&self) -> Result<UnscheduledGuard<'_>, Refusal> {
+    pub(super) fn enter_without_engine(&self) -> Result<NoEngineGuard<'_>, NotAdmitted> {
         let mut full = false;
         self.enter(|occupancy| {
-            full = occupancy.unscheduled >= MAX_UNSCHEDULED;
-            occupancy.unscheduled += u32::from(!full);
+            full = occupancy.without_engine >= MAX_WITHOUT_ENGINE;
+            occupancy.without_engine += u32::from(!full);
         })?;
         if full {
-            Err(Refusal::QueueFull {
-                limit: MAX_UNSCHEDULED,
+            Err(NotAdmitted::QueueFull {
+                limit: MAX_WITHOUT_ENGINE,
             })
         } else {
-            Ok(UnscheduledGuard(self))
+            Ok(NoEngineGuard(self))
         }
     }
 }
 
-impl Drop for UnscheduledGuard<'_> {
+impl Drop for NoEngineGuard<'_> {
     fn drop(&mut self) {
         self.0.occupancy.send_modify(|occupancy| {
-            occupancy.unscheduled -= 1;
-            occupancy.leave();
+            occupancy.without_engine -= 1;
+            occupancy.exit();
         });
     }
 }
@@ -246,7 +246,7 @@ impl Drop for WaitingGuard<'_> {
     fn drop(&mut self) {
         self.0.occupancy.send_modify(|occupancy| {
             occupancy.waiting -= 1;
-            occupancy.leave();
+            occupancy.exit();
         });
     }
 }

@@ -54,7 +54,7 @@ impl Context {
         let Some(model) = self.model(id) else {
             return Some(true);
         };
-        let ended = match model.ask(DriverCommand::End).await {
+        let ended = match model.send_and_wait(DriverCommand::End).await {
             Some(ended) => ended,
             None if model.is_driven() => return None,
             // A driver that is gone has left no worker behind.

@@ -1,4 +1,4 @@
-//! Applying events to the state, performing the actions that come of them, and what is done on the way into each stage and
+//! Applying events to the state, performing the actions that come of them, and what is done on the way into each state and
 //! out of it.
 
 use std::time::SystemTime;
@@ -6,29 +6,29 @@ use std::time::SystemTime;
 use tokio::time::Instant;
 use tracing::Span;
 
-use super::{ModelDriver, phases::PhaseEvent, timers::Timer};
+use super::{ModelDriver, resources::ResourceEvent, timers::Timer};
 use crate::{
     failpoint,
     model::{
-        LoadId, LoadOutcome, LoadRecord, ProgressMeter, Stage,
+        LoadId, LoadOutcome, LoadRecord, ProgressMeter, StateKind,
         state::{Action, Event, State},
     },
 };
 
 impl ModelDriver {
-    /// What a phase waited for has come.
-    pub(super) fn handle_event(&mut self, event: PhaseEvent) {
+    /// What the resources waited for has come.
+    pub(super) fn handle_event(&mut self, event: ResourceEvent) {
         match event {
-            PhaseEvent::Placed(placement) => self.placement_granted(placement),
-            PhaseEvent::Download(event) => self.handle_download_event(event),
-            PhaseEvent::Worker(event) => self.handle_worker_event(event),
-            PhaseEvent::Released(released) => self.device_released(released),
+            ResourceEvent::Placed(placement) => self.placement_granted(placement),
+            ResourceEvent::Download(event) => self.handle_download_event(event),
+            ResourceEvent::Worker(event) => self.handle_worker_event(event),
+            ResourceEvent::Released(released) => self.device_released(released),
         }
     }
 
     /// Applies `event`, performs what comes of it and publishes the new state.
     pub(super) fn apply(&mut self, event: Event) {
-        if self.model.was_abandoned() {
+        if self.model.was_declared_stuck() {
             self.recover();
         }
         let (next, actions) = match self.state.on(event) {
@@ -40,19 +40,19 @@ impl ModelDriver {
         };
         let before = std::mem::replace(&mut self.state, next);
         failpoint::pass("driver-transition", Some(self.model.id().as_str()));
-        let mut resume = None;
-        self.publication.edit().next_load = self.state.next().map(|load| load.id.clone());
+        let mut start = None;
+        self.published.edit().next_load = self.state.next().map(|load| load.id.clone());
         for action in &actions {
             self.prepare(action);
         }
         self.publish_change(&before);
         for action in actions {
             match action {
-                Action::Resume(load) => resume = Some(load),
+                Action::StartLoad(load) => start = Some(load),
                 other => self.perform(other),
             }
         }
-        if let Some(load) = resume {
+        if let Some(load) = start {
             self.apply(Event::Load(load));
         }
     }
@@ -61,9 +61,9 @@ impl ModelDriver {
     fn publish_change(&mut self, before: &State) {
         let loads = self.state.load().zip(before.load());
         let replaced = loads.is_some_and(|(now, then)| now.id != then.id);
-        let lost = self.state.is_unreaped() && !before.is_unreaped();
-        if self.state.stage() != before.stage() || replaced || lost {
-            self.enter(before.stage());
+        let became_unreaped = self.state.is_unreaped() && !before.is_unreaped();
+        if self.state.kind() != before.kind() || replaced || became_unreaped {
+            self.enter(before.kind());
         } else if self.state.next() != before.next() {
             self.publish_progress();
         }
@@ -79,11 +79,11 @@ impl ModelDriver {
                 let policy = self.model.facts().entry.spec.restart_policy();
                 let wait = policy.backoff(*attempt, fastrand::f64());
                 self.timers.set(Timer::Retry, Instant::now() + wait);
-                self.publication.edit().next_retry = Some(SystemTime::now() + wait);
+                self.published.edit().next_retry = Some(SystemTime::now() + wait);
             }
             Action::Finish(_, LoadOutcome::Succeeded) => self.record_success(),
             // The state on the way to it says that it comes.
-            Action::Resume(load) => self.publication.edit().next_load = Some(load.id.clone()),
+            Action::StartLoad(load) => self.published.edit().next_load = Some(load.id.clone()),
             _ => {}
         }
     }
@@ -91,10 +91,10 @@ impl ModelDriver {
     fn perform(&mut self, action: Action) {
         match action {
             Action::RequestSlot => self.request_placement(),
-            Action::ReleaseSlot => self.phase.release_slot(),
+            Action::ReleaseSlot => self.resources.release_slot(),
             Action::Spawn => self.spawn(),
             Action::BuildEngine => {
-                let worker = self.phase.worker();
+                let worker = self.resources.worker();
                 if let Some(task) = worker.and_then(|worker| worker.task.as_ref()) {
                     task.build();
                 }
@@ -109,106 +109,107 @@ impl ModelDriver {
             Action::Verify => self.verify(),
             Action::Finish(load, outcome) => self.finish(&load, outcome),
             Action::Download => self.download(),
-            Action::StopDownload => self.phase.end_download(),
-            Action::Admit | Action::CutOff(_) | Action::ScheduleRetry(_) | Action::Resume(_) => {}
+            Action::StopDownload => self.resources.end_download(),
+            Action::Admit | Action::CutOff(_) | Action::ScheduleRetry(_) | Action::StartLoad(_) => {
+            }
         }
     }
 
-    /// The model left `before`: what belonged to that stage ends, and the new one is published.
-    fn enter(&mut self, before: Stage) {
-        let stage = self.state.stage();
+    /// The model left `before`: what belonged to that state ends, and the new one is published.
+    fn enter(&mut self, before: StateKind) {
+        let state = self.state.kind();
         let now = SystemTime::now();
         self.record_phase(before);
         self.leave(before, now);
-        if stage == Stage::Pending {
+        if state == StateKind::Pending {
             self.begin_attempt(before);
         }
-        self.enter_phase(stage);
-        self.arrive(stage);
-        if stage != Stage::Starting
-            && let Some(worker) = self.phase.worker_mut()
+        self.enter_phase(state);
+        self.arrive(state);
+        if state != StateKind::Starting
+            && let Some(worker) = self.resources.worker_mut()
         {
             worker.memory.cancel_request();
         }
-        if !stage.has_worker() {
+        if !state.has_worker() {
             self.end_worker();
         }
         self.publish_transition(now);
     }
 
-    /// Ends what belonged to the stage `before`.
-    fn leave(&mut self, before: Stage, now: SystemTime) {
+    /// Ends what belonged to the state `before`.
+    fn leave(&mut self, before: StateKind, now: SystemTime) {
         match before {
-            Stage::Backoff => {
+            StateKind::Backoff => {
                 self.timers.clear(Timer::Retry);
-                self.publication.edit().next_retry = None;
+                self.published.edit().next_retry = None;
             }
-            Stage::Draining => self.timers.clear(Timer::Drain),
-            Stage::Ready => {
+            StateKind::Draining => self.timers.clear(Timer::Drain),
+            StateKind::Ready => {
                 self.timers.clear(Timer::Stable);
-                self.model.learn(|facts| facts.ready_since = None);
+                self.model.update_facts(|facts| facts.ready_since = None);
             }
-            Stage::Unloaded
-            | Stage::Pending
-            | Stage::Downloading
-            | Stage::Starting
-            | Stage::Loading
-            | Stage::Warming
-            | Stage::Unloading
-            | Stage::Failed => {}
+            StateKind::Unloaded
+            | StateKind::Pending
+            | StateKind::Downloading
+            | StateKind::Starting
+            | StateKind::Loading
+            | StateKind::Warming
+            | StateKind::Unloading
+            | StateKind::Failed => {}
         }
-        let was_over = matches!(before, Stage::Ready | Stage::Unloading);
-        if was_over && self.state.stage() == Stage::Backoff {
+        let was_over = matches!(before, StateKind::Ready | StateKind::Unloading);
+        if was_over && self.state.kind() == StateKind::Backoff {
             self.load.begin_restart(now);
-            self.publication.meter = ProgressMeter::new();
+            self.published.meter = ProgressMeter::new();
         }
     }
 
-    /// Begins what belongs to `stage`.
-    fn arrive(&mut self, stage: Stage) {
-        match stage {
-            Stage::Ready => {
+    /// Begins what belongs to `state`.
+    fn arrive(&mut self, state: StateKind) {
+        match state {
+            StateKind::Ready => {
                 self.end_attempt();
                 let stable = self.model.facts().entry.spec.restart_policy().stable_period;
                 self.timers.set(Timer::Stable, Instant::now() + stable);
-                self.context.settled(self.model.id());
+                self.context.record_first_outcome(self.model.id());
             }
-            Stage::Failed => self.context.settled(self.model.id()),
-            Stage::Backoff => {
+            StateKind::Failed => self.context.record_first_outcome(self.model.id()),
+            StateKind::Backoff => {
                 if self.load.restart {
                     // The next attempt has the whole time again.
                     self.timers.clear(Timer::Load);
                 }
             }
-            Stage::Unloaded
-            | Stage::Pending
-            | Stage::Downloading
-            | Stage::Starting
-            | Stage::Loading
-            | Stage::Warming
-            | Stage::Draining
-            | Stage::Unloading => {}
+            StateKind::Unloaded
+            | StateKind::Pending
+            | StateKind::Downloading
+            | StateKind::Starting
+            | StateKind::Loading
+            | StateKind::Warming
+            | StateKind::Draining
+            | StateKind::Unloading => {}
         }
     }
 
-    fn begin_attempt(&mut self, before: Stage) {
-        let status = self.publication.edit();
+    fn begin_attempt(&mut self, before: StateKind) {
+        let status = self.published.edit();
         let again = self.state.load().map(|load| &load.id) == status.load_id.as_ref();
-        if before == Stage::Backoff && again {
+        if before == StateKind::Backoff && again {
             status.restarts += 1;
             if self.load.restart {
                 let deadline = Instant::now() + self.load.timeout;
                 self.timers.set(Timer::Load, deadline);
             }
         } else {
-            self.publication.meter = ProgressMeter::new();
+            self.published.meter = ProgressMeter::new();
         }
     }
 
     fn record_success(&mut self) {
         let now = SystemTime::now();
         let took = self.load.began.elapsed();
-        self.model.learn(|facts| {
+        self.model.update_facts(|facts| {
             facts.learned.metadata.load_duration = Some(took);
             facts.learned.metadata.loaded = Some(now);
             facts.ready_since = Some(now);
@@ -232,7 +233,7 @@ impl ModelDriver {
             outcome: outcome.clone(),
             started: self.load.began_at,
             ended: SystemTime::now(),
-            attempts: self.publication.draft().attempt,
+            attempts: self.published.draft().attempt,
         });
         self.answer_loads(load_id, &outcome);
     }

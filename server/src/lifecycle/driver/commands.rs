@@ -5,15 +5,15 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tracing::{Span, info_span};
 
-use super::{ModelDriver, phases::Phase, spec::is_remote, timers::Timer};
+use super::{ModelDriver, resources::DriverResources, spec::is_remote, timers::Timer};
 use crate::{
-    catalog::{LoadAttempt, Note},
+    catalog::{DeferredWrite, LoadAttempt},
     lifecycle::command::{
-        DriverCommand, LoadCommand, LoadOrder, LoadTicket, Replacement, UnloadCommand,
+        DriverCommand, LoadCommand, LoadInstruction, LoadTicket, Replacement, UnloadCommand,
         UnloadReport, Verification,
     },
     model::{
-        Failure, LoadId, LoadOutcome, Reason, Spec, Stage,
+        Failure, LoadId, LoadOutcome, Reason, Spec, StateKind,
         state::{Cause, Event, Load},
     },
 };
@@ -32,10 +32,10 @@ impl ModelDriver {
             DriverCommand::EntryChanged(entry) => self.entry_changed(*entry),
             DriverCommand::Terminate(failure) => self.fail(failure),
             DriverCommand::End(reply) => {
-                let ended = !self.state.stage().is_active();
+                let ended = !self.state.kind().is_active();
                 // Who does not hear of it leaves the model tracked.
                 if reply.send(ended).is_ok() && ended {
-                    self.phase = Phase::Ended;
+                    self.resources = DriverResources::Ended;
                 }
             }
         }
@@ -44,17 +44,20 @@ impl ModelDriver {
     fn handle_load(&mut self, command: LoadCommand) {
         let LoadCommand {
             entry,
-            order,
+            instruction,
             span,
             reply,
         } = command;
         self.panics = 0;
-        let stage = self.state.stage();
-        let found = order.replaces.as_ref();
+        let state = self.state.kind();
+        let found = instruction.replaces.as_ref();
         let reload = found.is_some_and(|found| self.is_reload(found, &entry.spec));
         let spec = entry.spec.clone();
         let load = Load {
-            attempt: order.crashed.as_ref().map_or(1, |attempt| attempt.number),
+            attempt: instruction
+                .crashed
+                .as_ref()
+                .map_or(1, |attempt| attempt.number),
             remote: is_remote(&entry.spec),
             ..Load::first(entry.spec.restart_policy())
         };
@@ -65,8 +68,8 @@ impl ModelDriver {
             Event::Load(load)
         };
         // Whoever joins a load takes no rights from it.
-        let joins = stage.is_loading() && !reload;
-        self.load.may_evict = order.may_evict || (self.load.may_evict && joins);
+        let joins = state.is_loading() && !reload;
+        self.load.may_evict = instruction.may_evict || (self.load.may_evict && joins);
         self.unsuspend();
         self.entry_changed(entry);
         if reload || self.state.is_terminating() {
@@ -83,11 +86,11 @@ impl ModelDriver {
             self.load.inspected = found
                 .filter(|_| reload)
                 .and_then(|found| found.inspected.clone());
-            self.begin_ordered(&id, &order, &span);
+            self.begin_instructed(&id, &instruction, &span);
         } else if found.is_some() {
             self.join_reload(&spec);
         }
-        if let Some(attempt) = order.crashed.filter(|_| stage == Stage::Unloaded) {
+        if let Some(attempt) = instruction.crashed.filter(|_| state == StateKind::Unloaded) {
             self.fail_crashed_attempt(attempt);
         }
         // A caller that is gone does not end the load.
@@ -102,9 +105,9 @@ impl ModelDriver {
 
     /// Whether a load that found `replacement` begins anew from `spec`.
     fn is_reload(&self, replacement: &Replacement, spec: &Spec) -> bool {
-        match self.state.stage() {
-            Stage::Ready => !self.was_replaced(replacement, spec),
-            stage => stage.is_loading() && !self.load.spec.builds_the_same_as(spec),
+        match self.state.kind() {
+            StateKind::Ready => !self.was_replaced(replacement, spec),
+            state => state.is_loading() && !self.load.spec.builds_the_same_as(spec),
         }
     }
 
@@ -120,29 +123,29 @@ impl ModelDriver {
 
     /// What the caller of a load gets: where the model stands, and how it hears of the end.
     fn load_ticket(&mut self, load_id: LoadId) -> LoadTicket {
-        let ready = self.state.stage() == Stage::Ready && !self.state.is_terminating();
-        let over = ready || !self.state.stage().is_active();
+        let ready = self.state.kind() == StateKind::Ready && !self.state.is_terminating();
+        let over = ready || !self.state.kind().is_active();
         let outcome = (!over).then(|| {
             let outcome = self.waiters.wait_for_load(load_id.clone());
-            self.model.answer(outcome)
+            self.model.reply(outcome)
         });
         LoadTicket {
             load_id,
             already_loaded: ready,
-            status: self.publication.draft().clone(),
+            status: self.published.draft().clone(),
             outcome,
         }
     }
 
-    fn begin_ordered(&mut self, id: &LoadId, order: &LoadOrder, span: &Span) {
-        if order.forgive {
-            self.load.prompts.forgive();
+    fn begin_instructed(&mut self, id: &LoadId, instruction: &LoadInstruction, span: &Span) {
+        if instruction.clear_fatal_prompt {
+            self.load.prompts.clear_fatal_prompt();
             self.keep_prompts();
         }
         let span = info_span!(parent: span, "model.load", model = %self.model.id(), load = %id);
-        self.load.begin(order.timeout, span);
+        self.load.begin(instruction.timeout, span);
         self.timers
-            .set(Timer::Load, self.load.began + order.timeout);
+            .set(Timer::Load, self.load.began + instruction.timeout);
     }
 
     /// The server died in `attempt`: it is over, and the policy says whether there is another.
@@ -154,44 +157,46 @@ impl ModelDriver {
         );
         self.apply(Event::Fault(Failure::new(Reason::WorkerDied, message)));
         let id = self.model.id();
-        self.context.catalog.note(id, Note::AttemptEnded(attempt));
+        self.context
+            .catalog
+            .defer_write(id, DeferredWrite::AttemptEnded(attempt));
     }
 
     fn handle_unload(&mut self, command: UnloadCommand) {
-        if command.unless_wanted && (self.is_held() || self.model.facts().desired) {
+        if command.only_if_unneeded && (self.is_held() || self.model.facts().desired) {
             let _ = command.reply.send(UnloadReport::nothing());
             return;
         }
-        if command.undesired {
+        if command.clear_desired {
             if self.unsuspend() {
                 // No transition says that it is not suspended any more.
                 self.publish_progress();
             }
             // Readiness does not wait for what nobody wants any more.
-            self.context.settled(self.model.id());
+            self.context.record_first_outcome(self.model.id());
         }
         let deadline = Instant::now() + command.drain_timeout;
-        let draining = self.state.stage() == Stage::Draining;
+        let draining = self.state.kind() == StateKind::Draining;
         self.drain_timeout = command.drain_timeout;
         self.waiters.unloads.retain(|waiter| !waiter.is_closed());
         self.waiters.unloads.push(command.reply);
-        self.apply(Event::Unload(Cause::Asked));
+        self.apply(Event::Unload(Cause::Requested));
         if draining {
             // A later unload can only shorten a drain that is under way.
             self.timers.set_earlier(Timer::Drain, deadline);
         }
-        match self.state.stage() {
-            Stage::Unloaded => self.answer_unloads(&UnloadReport::nothing()),
-            Stage::Unloading => self.answer_unreaped(),
+        match self.state.kind() {
+            StateKind::Unloaded => self.answer_unloads(&UnloadReport::nothing()),
+            StateKind::Unloading => self.answer_unreaped(),
             _ => {}
         }
     }
 
     /// Nobody holds the model any more.
-    pub(super) fn unload_unless_wanted(&mut self) {
+    pub(super) fn unload_if_unneeded(&mut self) {
         let drain_timeout = self.context.limits.drain_timeout;
         // Nobody waits for the report.
-        let (command, _) = UnloadCommand::unless_wanted(drain_timeout);
+        let (command, _) = UnloadCommand::only_if_unneeded(drain_timeout);
         self.handle_unload(command);
     }
 
@@ -201,7 +206,7 @@ impl ModelDriver {
         verification: Verification,
         device_bytes: u64,
     ) -> UnloadReport {
-        match self.phase.worker() {
+        match self.resources.worker() {
             Some(worker) => worker.unload_report(verification, device_bytes),
             None => UnloadReport::nothing(),
         }
@@ -242,7 +247,7 @@ impl ModelDriver {
 
     pub(super) fn answer_loads(&mut self, load_id: &LoadId, outcome: &LoadOutcome) {
         let answer = match outcome {
-            LoadOutcome::Succeeded => Ok(self.publication.draft().clone()),
+            LoadOutcome::Succeeded => Ok(self.published.draft().clone()),
             LoadOutcome::Failed(failure) => Err(failure.clone()),
             LoadOutcome::Cancelled => Err(Failure::new(
                 Reason::LoadCancelled,

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::{
     ModelDriver,
-    phases::{Download, DownloadEvent, Phase},
+    resources::{Download, DownloadEvent, DriverResources},
 };
 use crate::{
     download::RepositorySnapshot,
@@ -26,16 +26,16 @@ impl ModelDriver {
         }
         let span = self.load.span.clone();
         let download = Download::begin(&self.context, self.model.id(), source, span);
-        self.phase.begin_download(download);
+        self.resources.begin_download(download);
     }
 
     pub(super) fn handle_download_event(&mut self, event: Option<DownloadEvent>) {
         match event.unwrap_or_else(|| DownloadEvent::Failed(Failure::of_a_lost_task())) {
             DownloadEvent::Bytes { done, total } => {
-                let Phase::Downloading { download, .. } = &mut self.phase else {
+                let DriverResources::Downloading { download, .. } = &mut self.resources else {
                     return;
                 };
-                let meter = &mut self.publication.meter;
+                let meter = &mut self.published.meter;
                 let began = *download.began.get_or_insert_with(|| {
                     meter.enter(model::LoadPhase::Downloading, total);
                     Instant::now()
@@ -45,12 +45,12 @@ impl ModelDriver {
                 }
             }
             DownloadEvent::Done(snapshot) => {
-                self.phase.end_download();
+                self.resources.end_download();
                 self.load.snapshot = Some(snapshot);
                 self.apply(Event::Downloaded);
             }
             DownloadEvent::Failed(failure) => {
-                self.phase.end_download();
+                self.resources.end_download();
                 self.apply(Event::Fault(failure));
             }
         }

@@ -2,9 +2,9 @@
 
 use std::time::SystemTime;
 
-use super::{ModelDriver, phases::HostedWorker};
+use super::{ModelDriver, resources::HostedWorker};
 use crate::{
-    catalog::{LearnedMemory, Note},
+    catalog::{DeferredWrite, LearnedMemory},
     lifecycle::file_watch::FilesChange,
     model::{LoadOutcome, LoadRecord, ModelMetadata},
 };
@@ -17,7 +17,7 @@ impl ModelDriver {
             device: self.device_name(),
             ..self.with_revision(metadata)
         };
-        self.model.learn(|facts| {
+        self.model.update_facts(|facts| {
             let metadata = &mut facts.learned.metadata;
             let load_duration = metadata.load_duration;
             let loaded = metadata.loaded;
@@ -31,14 +31,14 @@ impl ModelDriver {
 
     /// Takes note of how a load ended, for good.
     pub(super) fn record_load(&mut self, record: &LoadRecord) {
-        let memory = self.publication.draft().memory.map(|ready| LearnedMemory {
+        let memory = self.published.draft().memory.map(|ready| LearnedMemory {
             ready,
-            peak: self.phase.worker().map_or(ready, |worker| worker.peak),
+            peak: self.resources.worker().map_or(ready, |worker| worker.peak),
             spec: (*self.load.spec).clone(),
             device: self.device_name(),
         });
         let last_used = self.model.totals().last_used;
-        self.model.learn(|facts| {
+        self.model.update_facts(|facts| {
             let learned = &mut facts.learned;
             match &record.outcome {
                 LoadOutcome::Succeeded => {
@@ -64,7 +64,7 @@ impl ModelDriver {
         } = *worker;
         let last_used = self.model.totals().last_used;
         let mut changed = false;
-        self.model.learn(|facts| {
+        self.model.update_facts(|facts| {
             let learned = &mut facts.learned;
             changed = pace_is_new || (last_used.is_some() && learned.last_used != last_used);
             learned.last_used = last_used.or(learned.last_used);
@@ -84,8 +84,8 @@ impl ModelDriver {
 
     pub(super) fn save_learned(&self) {
         let learned = self.model.facts().learned.clone();
-        let note = Note::Learned(Box::new(learned));
-        self.context.catalog.note(self.model.id(), note);
+        let write = DeferredWrite::Learned(Box::new(learned));
+        self.context.catalog.defer_write(self.model.id(), write);
     }
 
     /// The model's files were looked at, and this is what has become of them, if that is known.
@@ -96,6 +96,6 @@ impl ModelDriver {
         }
         tracing::info!(model = %self.model.id(), change, "model.files");
         self.model
-            .learn(|facts| facts.files_changed.clone_from(&change));
+            .update_facts(|facts| facts.files_changed.clone_from(&change));
     }
 }

@@ -1,32 +1,32 @@
 //! The memory of a model on the host and on its device: asked for, given to its worker, and measured.
 
-use super::{ModelDriver, phases::WorkerMemory};
+use super::{ModelDriver, resources::WorkerMemory};
 use crate::{
     lifecycle::{
         eviction::Evictor,
         ledger::with_headroom,
-        memory::{Need, Reservation},
+        memory::{MemoryNeed, Reservation},
     },
-    model::{Failure, ModelMemory, Stage, state::Event},
+    model::{Failure, ModelMemory, StateKind, state::Event},
     worker::{self, Inspection},
 };
 
 impl ModelDriver {
-    /// Asks for the memory that the model needs. The answer comes as an event of the phase.
+    /// Asks for the memory that the model needs. The answer comes as an event of the resources.
     pub(super) fn request_memory(&mut self, inspection: Box<Inspection>) {
         let spec = &self.load.spec;
         let learned = self.model.facts().learned.clone();
-        let gpu = self.phase.gpu().map(|on| on.gpu.clone());
+        let gpu = self.resources.gpu().map(|on| on.gpu.clone());
         let (host, device) = self.context.known_need(spec, &learned, gpu.as_ref());
         let device = device.unwrap_or(inspection.need_device_bytes);
-        let need = Need {
+        let need = MemoryNeed {
             host: host.unwrap_or(inspection.need_host_bytes),
             device: gpu.map(|gpu| (gpu, device)),
         };
         let evictor = Evictor::for_model(&self.context, spec.priority, self.load.may_evict);
         let memory = self.context.memory.clone();
         let id = self.model.id().clone();
-        if let Some(worker) = self.phase.worker_mut() {
+        if let Some(worker) = self.resources.worker_mut() {
             worker.memory = WorkerMemory::Requested {
                 inspection,
                 decision: Box::pin(memory.admit(id, need, evictor)),
@@ -36,7 +36,7 @@ impl ModelDriver {
 
     /// The memory was given, or not.
     pub(super) fn memory_decided(&mut self, decision: Result<Reservation, Failure>) {
-        let Some(worker) = self.phase.worker_mut() else {
+        let Some(worker) = self.resources.worker_mut() else {
             return;
         };
         let inspection = worker.memory.cancel_request();
@@ -60,10 +60,10 @@ impl ModelDriver {
 
     /// Lets the worker have what was admitted and no more: what goes beyond fails there, and nowhere else.
     fn confine(&self, admitted: u64, inspection: &Inspection) {
-        let Some(pid) = self.publication.draft().worker_pid else {
+        let Some(pid) = self.published.draft().worker_pid else {
             return;
         };
-        if self.phase.gpu().is_some() {
+        if self.resources.gpu().is_some() {
             // CUDA maps far more than it uses.
             return;
         }
@@ -82,16 +82,16 @@ impl ModelDriver {
 
     /// Takes note of what the worker was seen to hold.
     pub(super) fn record_memory(&mut self, memory: ModelMemory) {
-        self.publication.edit().memory = Some(memory);
+        self.published.edit().memory = Some(memory);
         let with_footprint = self.with_footprint(memory);
-        let stage = self.state.stage();
-        let Some(worker) = self.phase.worker_mut() else {
+        let state = self.state.kind();
+        let Some(worker) = self.resources.worker_mut() else {
             return;
         };
         if let Some(reservation) = worker.memory.reservation() {
             reservation.measure(with_footprint);
         }
-        if stage.is_loading() || stage == Stage::Ready {
+        if state.is_loading() || state == StateKind::Ready {
             let peak = &mut worker.peak;
             peak.host_bytes = peak.host_bytes.max(memory.host_bytes);
             peak.device_bytes = peak.device_bytes.max(with_footprint.device_bytes);
@@ -104,11 +104,11 @@ impl ModelDriver {
             self.record_memory(memory);
         }
         self.record_device_use();
-        let Some(memory) = self.publication.draft().memory else {
+        let Some(memory) = self.published.draft().memory else {
             return;
         };
         self.record_memory(memory);
-        let worker = self.phase.worker();
+        let worker = self.resources.worker();
         if let Some(reservation) = worker.and_then(|worker| worker.memory.reservation()) {
             reservation.settle(self.with_footprint(memory));
         }

@@ -11,8 +11,8 @@ use crate::{
     catalog::LearnedPace,
     lifecycle::file_watch::LoadedFiles,
     model::{
-        Failure, ModelMemory, Stage,
-        state::{Event, StageKind},
+        Failure, ModelMemory, StateKind,
+        state::{Event, StateGroup},
     },
 };
 
@@ -30,17 +30,17 @@ impl ModelDriver {
         };
         self.record_memory(memory);
         self.record_pace();
-        let stage = self.state.stage();
-        let fault = self.fault(stage);
-        if self.load_progressed(stage) {
+        let state = self.state.kind();
+        let fault = self.fault(state);
+        if self.load_progressed(state) {
             self.publish_progress();
         } else {
             self.publish_figures();
         }
         match fault {
             Some(failure) => self.fail(failure),
-            None if stage == Stage::Ready => {
-                if let Some(worker) = self.phase.worker_mut() {
+            None if state == StateKind::Ready => {
+                if let Some(worker) = self.resources.worker_mut() {
                     worker.files.check(self.model.files.load_full());
                 }
                 self.end_idleness();
@@ -51,7 +51,7 @@ impl ModelDriver {
 
     /// Reads what the worker holds, and how its device looks.
     fn read_worker(&mut self) -> Option<ModelMemory> {
-        let worker = self.phase.worker_mut()?;
+        let worker = self.resources.worker_mut()?;
         let monitor = worker.monitor.as_mut()?;
         if worker.memory.is_requested() {
             // It waits for memory, and has nothing to do meanwhile.
@@ -59,7 +59,7 @@ impl ModelDriver {
         }
         monitor.observe();
         let memory = monitor.memory();
-        self.publication.edit().kv_blocks = monitor.kv_blocks();
+        self.published.edit().kv_blocks = monitor.kv_blocks();
         if worker.stopping.began.is_none() {
             self.observe_device();
         }
@@ -67,32 +67,32 @@ impl ModelDriver {
     }
 
     /// The failure of a worker that no longer moves, as of the last look.
-    fn fault(&mut self, stage: Stage) -> Option<Failure> {
+    fn fault(&mut self, state: StateKind) -> Option<Failure> {
         let limits = &self.context.limits;
-        let worker = self.phase.worker_mut()?;
+        let worker = self.resources.worker_mut()?;
         let occupancy = worker.occupancy();
         let monitor = worker.monitor.as_mut()?;
-        match stage.kind() {
-            StageKind::Load(_) => {
+        match state.group() {
+            StateGroup::Load(_) => {
                 monitor.follow_load(limits);
                 monitor.stalled(limits)
             }
-            StageKind::Serve => {
+            StateGroup::Serve => {
                 let facts = self.model.facts();
                 let known = facts.learned.pace.as_ref().map(|known| known.pace);
                 monitor.follow_service(&occupancy, limits);
                 monitor.hung(limits, known)
             }
-            StageKind::Rest | StageKind::Retry | StageKind::Stop => None,
+            StateGroup::Idle | StateGroup::Retry | StateGroup::Stop => None,
         }
     }
 
     /// Whether the load got on since the last look.
-    fn load_progressed(&mut self, stage: Stage) -> bool {
-        let monitor = self.phase.monitor();
-        match (stage, monitor.and_then(|monitor| monitor.bytes_read())) {
-            (Stage::Loading, Some((bytes, elapsed))) => {
-                let meter = &mut self.publication.meter;
+    fn load_progressed(&mut self, state: StateKind) -> bool {
+        let monitor = self.resources.monitor();
+        match (state, monitor.and_then(|monitor| monitor.bytes_read())) {
+            (StateKind::Loading, Some((bytes, elapsed))) => {
+                let meter = &mut self.published.meter;
                 meter.observe(bytes, elapsed).is_some()
             }
             _ => false,
@@ -107,8 +107,8 @@ impl ModelDriver {
 
     /// The worker ends by this failure: what it had to read may be why.
     pub(super) fn record_prompts(&mut self, failure: &Failure) {
-        let served = self.state.stage().kind() == StageKind::Serve;
-        let worker = self.phase.worker();
+        let served = self.state.kind().group() == StateGroup::Serve;
+        let worker = self.resources.worker();
         if let Some(monitor) = worker.and_then(|worker| worker.monitor.as_ref())
             && served
             && !self.state.is_terminating()
@@ -118,7 +118,7 @@ impl ModelDriver {
                 tracing::warn!(
                     model = %self.model.id(),
                     reason = failure.reason.name(),
-                    tokens = engine.reading_tokens,
+                    tokens = engine.longest_prefill_tokens,
                     refused_from = self.load.prompts.fatal().map(|fatal| fatal.tokens),
                     "a worker ended while it read a prompt that is longer than any that was read before"
                 );
@@ -142,7 +142,7 @@ impl ModelDriver {
         let fatal = self.load.prompts.known();
         let kept = self.load.prompts.to_keep();
         let mut is_new = false;
-        self.model.learn(|facts| {
+        self.model.update_facts(|facts| {
             facts.fatal_prompt = fatal;
             is_new = facts.learned.prompts != kept;
             facts.learned.prompts.clone_from(&kept);
@@ -155,7 +155,7 @@ impl ModelDriver {
     /// Takes note of how quickly the engine works.
     fn record_pace(&mut self) {
         let device = self.device_name();
-        let Some(worker) = self.phase.worker_mut() else {
+        let Some(worker) = self.resources.worker_mut() else {
             return;
         };
         let Some(seen) = worker.monitor.as_ref().and_then(|monitor| monitor.pace()) else {
@@ -173,7 +173,7 @@ impl ModelDriver {
                 processors: *PROCESSORS,
             };
             self.model
-                .learn(|facts| facts.learned.pace = Some(learned.clone()));
+                .update_facts(|facts| facts.learned.pace = Some(learned.clone()));
         }
     }
 
@@ -185,7 +185,7 @@ impl ModelDriver {
         }
         let holds = |known: &LearnedPace| known.is_of(&device, *PROCESSORS);
         if !self.model.facts().learned.pace.as_ref().is_some_and(holds) {
-            self.model.learn(|facts| facts.learned.pace = None);
+            self.model.update_facts(|facts| facts.learned.pace = None);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     ModelDriver,
-    phases::{HostedWorker, Phase, Placement, PlacementRequest, find_placement},
+    resources::{DriverResources, HostedWorker, Placement, PlacementRequest, find_placement},
     timers::Timer,
 };
 use crate::{
@@ -44,12 +44,12 @@ impl ModelDriver {
             let placement = find_placement(self.context.clone(), model, spec, requested, rank);
             PlacementRequest::Device(Box::pin(placement))
         };
-        self.phase = Phase::Queued(request);
+        self.resources = DriverResources::Queued(request);
     }
 
     /// A place on a device came free, or there is no such device.
     pub(super) fn placement_granted(&mut self, placement: Result<Placement, Failure>) {
-        self.phase = Phase::idle();
+        self.resources = DriverResources::idle();
         let placement = match placement {
             Ok(placement) => placement,
             Err(failure) => return self.apply(Event::Fault(failure)),
@@ -58,14 +58,14 @@ impl ModelDriver {
             // It was changed meanwhile.
             return self.request_placement();
         }
-        self.phase = Phase::Placed(placement);
+        self.resources = DriverResources::Placed(placement);
         self.adopt_spec();
         self.apply(Event::SlotGranted);
     }
 
     /// Name of the model's device: "cpu", or "cuda:" and a UUID.
     pub(super) fn device_name(&self) -> String {
-        match self.phase.gpu() {
+        match self.resources.gpu() {
             Some(on) => on.gpu.device_name(),
             None => CPU.to_owned(),
         }
@@ -73,8 +73,8 @@ impl ModelDriver {
 
     /// Takes note of how the worker's device looks while the worker is there.
     pub(super) fn observe_device(&mut self) {
-        let pid = self.publication.draft().worker_pid;
-        let Some(on) = self.phase.worker_gpu_mut() else {
+        let pid = self.published.draft().worker_pid;
+        let Some(on) = self.resources.worker_gpu_mut() else {
             return;
         };
         let reading = self.context.devices.system().devices();
@@ -85,29 +85,32 @@ impl ModelDriver {
     /// The model is loaded: takes note of what its device lost by that.
     pub(super) fn record_device_use(&mut self) {
         self.observe_device();
-        let memory = self.publication.draft().memory;
+        let memory = self.published.draft().memory;
         let reported = memory.unwrap_or_default().device_bytes;
-        let Some(on) = self.phase.worker_gpu_mut() else {
+        let Some(on) = self.resources.worker_gpu_mut() else {
             return;
         };
         // Loads that run at the same time on a device hide what each of them takes.
         let likely = reported..=reported.saturating_add(MAX_UNREPORTED_DEVICE_BYTES);
-        let taken = on.before.taken(&on.last);
-        on.taken = taken.filter(|taken| reported == 0 || likely.contains(taken));
+        let allocated = on.before.allocated(&on.last);
+        on.allocated = allocated.filter(|allocated| reported == 0 || likely.contains(allocated));
     }
 
     /// What the model has of its device when everything counts, in bytes, of which its worker reports `reported`:
-    /// what the driver says, else what the device lost by the load. Zero when nobody says.
+    /// what the GPU driver says, else what the device lost by the load. Zero when nobody says.
     pub(super) fn device_footprint(&self, reported: u64) -> u64 {
-        let seen = self.phase.gpu().and_then(|on| on.last.own().or(on.taken));
+        let seen = self
+            .resources
+            .gpu()
+            .and_then(|on| on.last.own().or(on.allocated));
         seen.unwrap_or_default().max(reported)
     }
 
     /// The worker was reaped: what it had of the host is back, and the device is looked at. Says whether
     /// there is one to be looked at.
     pub(super) fn begin_release(&mut self) -> bool {
-        let pid = self.publication.draft().worker_pid;
-        let Some(worker) = self.phase.worker() else {
+        let pid = self.published.draft().worker_pid;
+        let Some(worker) = self.resources.worker() else {
             return false;
         };
         let (Some(reservation), Some(release)) =
@@ -119,13 +122,13 @@ impl ModelDriver {
         self.timers.clear(Timer::Stop);
         self.timers.clear(Timer::Kill);
         let released = Box::pin(release.observe(self.release_timeout()));
-        self.phase.begin_release(released);
+        self.resources.begin_release(released);
         true
     }
 
     /// The device was looked at.
     pub(super) fn device_released(&mut self, released: ReleaseOutcome) {
-        self.phase.device_released(released.held);
+        self.resources.device_released(released.failure);
         self.end_unload(released.verification, released.bytes);
     }
 
@@ -133,9 +136,9 @@ impl ModelDriver {
     /// for by those who want in, not by the model.
     pub(super) fn release_memory(&self, mut worker: HostedWorker, pid: Option<u32>) {
         let release = self.release(&worker, pid);
-        let returning = worker.memory.take_reservation();
-        let returning = returning.and_then(Reservation::begin_return);
-        let (Some(release), Some(returning)) = (release, returning) else {
+        let unreclaimed = worker.memory.take_reservation();
+        let unreclaimed = unreclaimed.and_then(Reservation::begin_reclaim);
+        let (Some(release), Some(unreclaimed)) = (release, unreclaimed) else {
             return;
         };
         let timeout = self.release_timeout();
@@ -145,7 +148,7 @@ impl ModelDriver {
                 _ = release.observe(timeout) => {}
                 () = closing.cancelled() => {}
             }
-            drop(returning);
+            drop(unreclaimed);
         };
         let id = self.model.id().clone();
         // Its panic ends the wait, and with it what is kept from others: who comes next reads what the device has free.
@@ -166,7 +169,7 @@ impl ModelDriver {
             gpu: on.gpu,
             before: on.before,
             last: on.last,
-            taken: on.taken,
+            allocated: on.allocated,
         })
     }
 
@@ -182,13 +185,13 @@ impl ModelDriver {
     /// The unload has come to its end.
     pub(super) fn end_unload(&mut self, verification: Verification, device_bytes: u64) {
         let report = self.unload_report(verification, device_bytes);
-        let worker = self.phase.worker();
+        let worker = self.resources.worker();
         let began = worker.and_then(|worker| worker.stopping.began);
         let took = began.map(|began| began.elapsed()).unwrap_or_default();
         let id = self.model.id().as_str();
         self.context.metrics.unloaded(id, took);
         self.apply(Event::Verified {
-            restart: LoadId::fresh(),
+            restart: LoadId::random(),
         });
         self.answer_unloads(&report);
     }

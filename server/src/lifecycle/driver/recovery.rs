@@ -16,7 +16,7 @@ use super::{
 use crate::{
     lifecycle::command::{UnloadReport, Verification},
     model::{
-        Failure, LoadId, Stage,
+        Failure, LoadId, StateKind,
         state::{Event, Load, State},
     },
     supervisor::panic_message,
@@ -26,7 +26,7 @@ use crate::{
 const MAX_PANICS: u32 = 3;
 
 impl ModelDriver {
-    /// Drives until the fleet retires it, or its model is deleted.
+    /// Drives until the fleet ends all drivers, or its model is deleted.
     pub(super) async fn drive(mut self) {
         loop {
             let driven = AssertUnwindSafe(self.run_loop()).catch_unwind().await;
@@ -44,15 +44,15 @@ impl ModelDriver {
     /// Leaves what the driver was about, and fails the model once no worker lives.
     pub(super) fn recover(&mut self) {
         let failure = Failure::of_a_lost_task();
-        self.phase.interrupt();
+        self.resources.interrupt();
         self.timers = Timers::default();
-        let (stage, load) = self.interrupted();
-        self.publication.edit().next_load = None;
-        let goes_on = !matches!(stage, Stage::Draining | Stage::Unloading);
+        let (state, load) = self.interrupted();
+        self.published.edit().next_load = None;
+        let goes_on = !matches!(state, StateKind::Draining | StateKind::Unloading);
         self.give_up_loads(goes_on.then_some(&load.id), &failure);
-        let worker = self.phase.worker();
+        let worker = self.resources.worker();
         if worker.is_some_and(|worker| worker.task.is_some()) {
-            self.terminate(stage, load, failure);
+            self.terminate(state, load, failure);
         } else {
             self.model.gate.close();
             let reserved = worker.is_some_and(|worker| worker.memory.reservation().is_some());
@@ -67,34 +67,34 @@ impl ModelDriver {
         }
     }
 
-    /// The stage that a panic is dealt with in, and the load that it ends.
-    fn interrupted(&self) -> (Stage, Load) {
-        let status = self.publication.draft();
+    /// The state that a panic is dealt with in, and the load that it ends.
+    fn interrupted(&self) -> (StateKind, Load) {
+        let status = self.published.draft();
         let load = |id: &LoadId, attempt| Load {
             id: id.clone(),
             attempt,
             ..Load::first(self.model.facts().entry.spec.restart_policy())
         };
-        let unloads = matches!(status.stage, Stage::Draining | Stage::Unloading);
+        let unloads = matches!(status.state, StateKind::Draining | StateKind::Unloading);
         match (&status.load_id, &status.next_load) {
             // What was asked for goes on without the rest.
             _ if self.waiters.is_unload_awaited() => {
-                let id = status.load_id.clone().unwrap_or_else(LoadId::fresh);
-                (Stage::Unloading, load(&id, status.attempt.max(1)))
+                let id = status.load_id.clone().unwrap_or_else(LoadId::random);
+                (StateKind::Unloading, load(&id, status.attempt.max(1)))
             }
             // Nobody wants an unload but for the load that was to follow, and that one fails.
-            (_, Some(next)) if unloads => (Stage::Starting, load(next, 1)),
+            (_, Some(next)) if unloads => (StateKind::Starting, load(next, 1)),
             (known, _) => {
-                let id = known.clone().unwrap_or_else(LoadId::fresh);
-                (status.stage, load(&id, status.attempt.max(1)))
+                let id = known.clone().unwrap_or_else(LoadId::random);
+                (status.state, load(&id, status.attempt.max(1)))
             }
         }
     }
 
-    /// Kills the worker of a model that watchers know as `stage`: a transition may have been begun and not published.
-    fn terminate(&mut self, stage: Stage, load: Load, failure: Failure) {
-        self.cut_off_requests(&failure, stage == Stage::Ready);
-        if let Some(worker) = self.phase.worker_mut() {
+    /// Kills the worker of a model that watchers know as `state`: a transition may have been begun and not published.
+    fn terminate(&mut self, state: StateKind, load: Load, failure: Failure) {
+        self.cut_off_requests(&failure, state == StateKind::Ready);
+        if let Some(worker) = self.resources.worker_mut() {
             worker.kill();
             let stopping = &mut worker.stopping;
             if let (None, Some(monitor)) = (stopping.began, &worker.monitor) {
@@ -104,6 +104,6 @@ impl ModelDriver {
         }
         let limit = self.context.limits.kill_timeout;
         self.timers.set(Timer::Kill, Instant::now() + limit);
-        self.state = State::terminating(stage, load, failure);
+        self.state = State::terminating(state, load, failure);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{ModelDriver, phases::HostedWorker};
+use super::{ModelDriver, resources::HostedWorker};
 use crate::{
     catalog::CatalogEntry,
     lifecycle::{admission::AdmissionLimits, fatal_prompt::PromptHistory},
@@ -18,10 +18,11 @@ impl ModelDriver {
         }
         let spec = self.model.facts().entry.spec.clone();
         if !spec.required {
-            self.context.settled(self.model.id());
+            self.context.record_first_outcome(self.model.id());
         }
-        self.state.renew(spec.restart_policy(), is_remote(&spec));
-        if let Some(worker) = self.phase.worker()
+        self.state
+            .set_policy(spec.restart_policy(), is_remote(&spec));
+        if let Some(worker) = self.resources.worker()
             && let Some(queue) = &worker.queue
         {
             let limits = self.admission_limits(worker);
@@ -43,11 +44,11 @@ impl ModelDriver {
         self.load.inspected = None;
         if !self.load.spec.builds_the_same_as(&spec) {
             self.load.prompts = PromptHistory::restore(None, &spec);
-            self.model.learn(|facts| facts.learned.pace = None);
+            self.model.update_facts(|facts| facts.learned.pace = None);
             self.keep_prompts();
         }
         let policy = self.model.facts().entry.spec.restart_policy();
-        self.state.renew(policy, is_remote(&spec));
+        self.state.set_policy(policy, is_remote(&spec));
         self.load.spec = spec;
     }
 

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::ModelDriver;
 use crate::{
-    catalog::Note,
+    catalog::DeferredWrite,
     lifecycle::eviction::may_be_evicted,
     model::{
-        Stage, SuspendCause, Suspension,
+        StateKind, SuspendCause, Suspension,
         state::{Cause, Event},
     },
 };
@@ -19,7 +19,7 @@ impl ModelDriver {
             SuspendCause::Evicted => may_be_evicted(&self.context, &self.model),
             SuspendCause::Idle => !self.model.facts().entry.spec.required && !self.is_held(),
         };
-        let serves = self.state.stage() == Stage::Ready && !self.state.is_terminating();
+        let serves = self.state.kind() == StateKind::Ready && !self.state.is_terminating();
         if !allowed || !serves || !self.model.gate.close_if_idle(idle) {
             return false;
         }
@@ -29,8 +29,8 @@ impl ModelDriver {
         let suspension = Suspension { cause, message };
         self.context
             .catalog
-            .note(id, Note::Suspended(Some(suspension.clone())));
-        self.publication.edit().suspended = Some(suspension);
+            .defer_write(id, DeferredWrite::Suspended(Some(suspension.clone())));
+        self.published.edit().suspended = Some(suspension);
         self.drain_timeout = Duration::ZERO;
         self.apply(Event::Unload(match cause {
             SuspendCause::Evicted => Cause::Evicted,
@@ -56,10 +56,12 @@ impl ModelDriver {
 
     /// Somebody wants the model again, or nobody does any more. Says whether it was suspended.
     pub(super) fn unsuspend(&mut self) -> bool {
-        let suspended = self.publication.edit().suspended.take().is_some();
+        let suspended = self.published.edit().suspended.take().is_some();
         if suspended {
             let id = self.model.id();
-            self.context.catalog.note(id, Note::Suspended(None));
+            self.context
+                .catalog
+                .defer_write(id, DeferredWrite::Suspended(None));
         }
         suspended
     }

@@ -6,18 +6,18 @@ use tokio::time::Instant;
 
 use super::{
     ModelDriver,
-    phases::{HostedWorker, WorkerEvent},
+    resources::{HostedWorker, WorkerEvent},
     timers::Timer,
 };
 use crate::{
-    catalog::{LoadAttempt, Note},
+    catalog::{DeferredWrite, LoadAttempt},
     lifecycle::{
         admission::AdmissionQueue,
         command::Verification,
         worker_monitor::WorkerMonitor,
         worker_task::{WorkerLaunch, WorkerReport, WorkerTask},
     },
-    model::{Failure, LoadId, Stage, state::Event},
+    model::{Failure, LoadId, StateKind, state::Event},
 };
 
 impl ModelDriver {
@@ -31,7 +31,7 @@ impl ModelDriver {
     }
 
     fn handle_report(&mut self, report: WorkerReport) {
-        let Some(worker) = self.phase.worker_mut() else {
+        let Some(worker) = self.resources.worker_mut() else {
             return;
         };
         match report {
@@ -42,7 +42,7 @@ impl ModelDriver {
                     (system, on.gpu.uuid.clone())
                 });
                 worker.monitor = Some(WorkerMonitor::new(pid, heartbeat, device));
-                self.publication.edit().worker_pid = Some(pid);
+                self.published.edit().worker_pid = Some(pid);
                 self.publish_progress();
             }
             WorkerReport::Inspected { inspection, client } => {
@@ -66,7 +66,7 @@ impl ModelDriver {
                 self.record_prompts(&failure);
                 self.apply(Event::Exited {
                     failure,
-                    restart: LoadId::fresh(),
+                    restart: LoadId::random(),
                 });
             }
         }
@@ -74,11 +74,12 @@ impl ModelDriver {
 
     pub(super) fn spawn(&mut self) {
         let files = self.downloaded_files();
-        let Some(placement) = self.phase.take_placement() else {
+        let Some(placement) = self.resources.take_placement() else {
             return;
         };
         let spec = self.load.spec.clone();
-        self.model.learn(|facts| facts.built = Some(spec.clone()));
+        self.model
+            .update_facts(|facts| facts.built = Some(spec.clone()));
         let attempt = self.state.load().map(|load| LoadAttempt {
             load_id: load.id.clone(),
             number: load.attempt,
@@ -91,28 +92,29 @@ impl ModelDriver {
         let task = WorkerTask::start(&self.context, launch);
         let kill = Arc::new(task.kill_token());
         self.model.worker_kill.store(Some(kill));
-        self.phase.host(HostedWorker::new(task, placement, attempt));
+        self.resources
+            .host(HostedWorker::new(task, placement, attempt));
         self.drop_figures_of_other_places();
     }
 
     /// The attempt that is on disk has come to an end that the server saw.
     pub(super) fn end_attempt(&mut self) {
-        let worker = self.phase.worker_mut();
+        let worker = self.resources.worker_mut();
         if let Some(attempt) = worker.and_then(|worker| worker.attempt.take()) {
-            let note = Note::AttemptEnded(attempt);
-            self.context.catalog.note(self.model.id(), note);
+            let write = DeferredWrite::AttemptEnded(attempt);
+            self.context.catalog.defer_write(self.model.id(), write);
         }
     }
 
     /// What the worker holds is on its way back.
     pub(super) fn mark_leaving(&self) {
-        if let Some(worker) = self.phase.worker() {
+        if let Some(worker) = self.resources.worker() {
             worker.mark_leaving();
         }
     }
 
     pub(super) fn admit(&mut self) {
-        let Some(worker) = self.phase.worker() else {
+        let Some(worker) = self.resources.worker() else {
             return;
         };
         let Some(client) = worker.client.clone() else {
@@ -122,14 +124,14 @@ impl ModelDriver {
         let limits = self.admission_limits(worker);
         let fatal = self.load.prompts.fatal();
         let queue = Arc::new(AdmissionQueue::new(client, defaults, limits, fatal));
-        if let Some(worker) = self.phase.worker_mut() {
+        if let Some(worker) = self.resources.worker_mut() {
             worker.queue = Some(queue.clone());
         }
         self.model.gate.open(queue);
     }
 
     pub(super) fn cut_off(&mut self, failure: &Failure) {
-        let ready = self.state.stage() == Stage::Ready;
+        let ready = self.state.kind() == StateKind::Ready;
         self.cut_off_requests(failure, ready);
     }
 
@@ -141,7 +143,7 @@ impl ModelDriver {
         } else {
             self.model.gate.close();
         }
-        let worker = self.phase.worker();
+        let worker = self.resources.worker();
         if let Some(queue) = worker.and_then(|worker| worker.queue.as_ref()) {
             queue.cut_off(failure.clone());
         }
@@ -150,7 +152,7 @@ impl ModelDriver {
     pub(super) fn stop(&mut self) {
         self.mark_leaving();
         self.record_last_memory();
-        let worker = self.phase.worker();
+        let worker = self.resources.worker();
         if let Some(task) = worker.and_then(|worker| worker.task.as_ref()) {
             task.stop();
         }
@@ -161,7 +163,7 @@ impl ModelDriver {
     pub(super) fn kill(&mut self) {
         self.mark_leaving();
         self.record_last_memory();
-        if let Some(worker) = self.phase.worker_mut() {
+        if let Some(worker) = self.resources.worker_mut() {
             worker.kill();
         }
         self.timers.clear(Timer::Stop);
@@ -171,7 +173,7 @@ impl ModelDriver {
 
     /// What the worker holds just before it goes.
     fn record_last_memory(&mut self) {
-        let Some(worker) = self.phase.worker_mut() else {
+        let Some(worker) = self.resources.worker_mut() else {
             return;
         };
         if worker.stopping.began.is_some() {
@@ -194,21 +196,21 @@ impl ModelDriver {
     /// No worker lives any more: what it had is given back, and what it taught is kept.
     pub(super) fn end_worker(&mut self) {
         self.end_attempt();
-        let pid = self.publication.draft().worker_pid;
-        let Some(worker) = self.phase.take_worker() else {
+        let pid = self.published.draft().worker_pid;
+        let Some(worker) = self.resources.take_worker() else {
             return;
         };
         self.record_peak(&worker);
         self.release_memory(*worker, pid);
         self.model.set_admitted(0);
-        self.model.learn(|facts| {
+        self.model.update_facts(|facts| {
             facts.built = None;
             facts.files_changed = None;
         });
         self.model.files.store(None);
         self.timers.clear(Timer::Stop);
         self.timers.clear(Timer::Kill);
-        let status = self.publication.edit();
+        let status = self.published.edit();
         status.memory = None;
         status.kv_blocks = None;
         status.worker_pid = None;

@@ -8,15 +8,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 #[derive(Debug)]
 pub(super) struct InspectionQueue {
     /// For those that inspect and those that wait.
-    places: Semaphore,
+    capacity: Semaphore,
     permits: Arc<Semaphore>,
 }
 
 /// A place in the queue, or at its head.
 #[derive(Debug)]
-pub(super) struct QueuePlace<'a> {
+pub(super) struct QueueEntry<'a> {
     permits: &'a Arc<Semaphore>,
-    _place: SemaphorePermit<'a>,
+    _entry: SemaphorePermit<'a>,
 }
 
 /// As many reloads wait for their files to be inspected as may.
@@ -39,13 +39,13 @@ impl InspectionQueue {
     /// # Errors
     ///
     /// When it is full.
-    pub(super) fn join(&self) -> Result<QueuePlace<'_>, TooManyReloads> {
-        let place = self.places.try_acquire();
+    pub(super) fn join(&self) -> Result<QueueEntry<'_>, TooManyReloads> {
+        let entry = self.capacity.try_acquire();
         // They are never closed.
-        let place = place.map_err(|_| TooManyReloads { limit: MAX_WAITING })?;
-        Ok(QueuePlace {
+        let entry = entry.map_err(|_| TooManyReloads { limit: MAX_WAITING })?;
+        Ok(QueueEntry {
             permits: &self.permits,
-            _place: place,
+            _entry: entry,
         })
     }
 }
@@ -53,13 +53,13 @@ impl InspectionQueue {
 impl Default for InspectionQueue {
     fn default() -> Self {
         Self {
-            places: Semaphore::new(AT_ONCE + MAX_WAITING),
+            capacity: Semaphore::new(AT_ONCE + MAX_WAITING),
             permits: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }
 }
 
-impl QueuePlace<'_> {
+impl QueueEntry<'_> {
     /// Waits until it is at the head, in the order of the calls of [`InspectionQueue::join`]. Safe to cancel.
     /// What it gives is to be kept for as long as there is a process that inspects.
     pub(super) async fn permit(&self) -> Option<OwnedSemaphorePermit> {

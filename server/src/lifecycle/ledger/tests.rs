@@ -25,7 +25,7 @@ fn decide(
     capacity: Capacity,
     candidates: &[ModelId],
 ) -> LedgerDecision {
-    let decision = ledger.weigh(need, capacity, candidates);
+    let decision = ledger.evaluate(need, capacity, candidates);
     if decision == LedgerDecision::Fits {
         ledger.reserve(id, need);
     }
@@ -131,11 +131,11 @@ fn what_is_promised_or_going_is_not_held() {
         decide(&mut ledger, &id(2), 50, capacity(260), &[]),
         LedgerDecision::Fits
     );
-    assert_eq!(ledger.held(), 200);
+    assert_eq!(ledger.used_bytes(), 200);
     ledger.measure(&id(2), 10);
-    assert_eq!(ledger.held(), 210);
+    assert_eq!(ledger.used_bytes(), 210);
     ledger.set_state(&id(0), ReservationState::Leaving);
-    assert_eq!(ledger.held(), 110);
+    assert_eq!(ledger.used_bytes(), 110);
 }
 
 #[test]
@@ -145,18 +145,18 @@ fn what_a_dead_worker_held_is_waited_for_until_it_has_come_back() {
         limit: 300,
         available: 100,
     };
-    assert_eq!(ledger.begin_return(&id(0)), 100);
-    assert_eq!(ledger.weigh(100, device, &[]), LedgerDecision::Wait);
+    assert_eq!(ledger.begin_reclaim(&id(0)), 100);
+    assert_eq!(ledger.evaluate(100, device, &[]), LedgerDecision::Wait);
     let others = ledger.others(&id(1));
-    assert_eq!((others.staying, others.departing), (Vec::new(), 100));
+    assert_eq!((others.staying, others.unreclaimed), (Vec::new(), 100));
     // The model comes again before that: its own claim is another one.
     ledger.reserve(&id(0), 10);
-    ledger.returned(100);
+    ledger.reclaimed(100);
     assert_eq!(ledger.admitted(&id(0)), Some(12));
     let others = ledger.others(&id(1));
-    assert_eq!((others.staying, others.departing), (vec![(id(0), 0)], 0));
+    assert_eq!((others.staying, others.unreclaimed), (vec![(id(0), 0)], 0));
     assert!(matches!(
-        ledger.weigh(100, device, &[]),
+        ledger.evaluate(100, device, &[]),
         LedgerDecision::Wait | LedgerDecision::Refused { .. }
     ));
 }
@@ -165,7 +165,7 @@ fn what_a_dead_worker_held_is_waited_for_until_it_has_come_back() {
 fn a_model_without_memory_here_is_not_evicted_for_it() {
     let ledger = settled(&[100]);
     let candidates = [id(7), id(0)];
-    let evicts = ledger.weigh(80, capacity(100), &candidates);
+    let evicts = ledger.evaluate(80, capacity(100), &candidates);
     assert_eq!(evicts, LedgerDecision::Evict(vec![id(0)]));
 }
 

@@ -1,22 +1,22 @@
-//! What is looked at before an order is written down: what is refused here has changed nothing.
+//! What is looked at before a load is dispatched: what is refused here has changed nothing.
 
 use std::time::Duration;
 
 use super::{
     super::{command::Replacement, source::SourceError},
-    CheckedOrder, DEMO, LoadError, LoadOptions, Loader, Reload,
+    CheckedLoad, DEMO, LoadError, LoadOptions, Loader, Reload,
 };
 use crate::{
     catalog::{ModelOrigin, RegisterError},
     failpoint,
-    model::{Failure, ModelId, Reason, Spec, Stage},
+    model::{Failure, ModelId, Reason, Spec, StateKind},
 };
 
 /// How often what is to replace a worker is inspected that is changed meanwhile.
 const MAX_INSPECTIONS: usize = 4;
 
-/// How long a file system is waited for.
-const FILE_SYSTEM_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the file systems are waited for that a call names.
+const VALIDATION_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Loader {
     /// Checks a load as far as that can be done without beginning it.
@@ -43,11 +43,11 @@ impl Loader {
     }
 
     /// As [`Self::prepare`], until what was looked at is what will be loaded.
-    pub(super) async fn prepare_order(
+    pub(super) async fn prepare_dispatch(
         &self,
         name: &ModelId,
         options: &LoadOptions,
-    ) -> Result<CheckedOrder<'_>, LoadError> {
+    ) -> Result<CheckedLoad<'_>, LoadError> {
         for _ in 0..MAX_INSPECTIONS {
             let replacement = self.prepare(name, options).await?;
             failpoint::hold("load-order", Some(name.as_str())).await;
@@ -60,7 +60,7 @@ impl Loader {
                 None => true,
             };
             if is_inspected {
-                return Ok(CheckedOrder {
+                return Ok(CheckedLoad {
                     guard,
                     id,
                     replacement,
@@ -101,13 +101,13 @@ impl Loader {
             (None, None) if name.as_str() == DEMO => return Ok(()),
             (None, None) => return Err(self.context.unknown(name).await.into()),
         };
-        let stage = self.context.tracked(name).map(|model| model.status().stage);
-        let joins = !force && stage.is_some_and(Stage::is_active);
+        let state = self.context.tracked(name).map(|model| model.status().state);
+        let joins = !force && state.is_some_and(StateKind::is_active);
         if joins {
             // It has what it needs, or says so.
             return self.check_sources(spec).await.map_err(Into::into);
         }
-        let present = self.context.roots.check_presence(spec, FILE_SYSTEM_TIMEOUT);
+        let present = self.context.roots.check_presence(spec, VALIDATION_TIMEOUT);
         present.await.map_err(Into::into)
     }
 
@@ -118,7 +118,7 @@ impl Loader {
     ///
     /// When they may not.
     pub(in crate::lifecycle) async fn check_sources(&self, spec: &Spec) -> Result<(), SourceError> {
-        match self.context.roots.check(spec, FILE_SYSTEM_TIMEOUT).await {
+        match self.context.roots.check(spec, VALIDATION_TIMEOUT).await {
             Err(error) if error.is_refusal() => Err(error),
             _ => Ok(()),
         }

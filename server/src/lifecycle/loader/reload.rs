@@ -1,9 +1,9 @@
-//! Whether a load is to replace a worker that serves. The model's driver decides, when it comes to the order.
+//! Whether a load is to replace a worker that serves. The model's driver decides, when it comes to the load.
 
 use std::sync::Arc;
 
 use super::{super::command::Replacement, LoadError, LoadOptions, Loader, Reload};
-use crate::model::{Failure, LoadId, ModelId, Spec, Stage};
+use crate::model::{Failure, LoadId, ModelId, Spec, StateKind};
 
 /// What is said of a model that is not loaded anew.
 const SERVES_ON: &str = "Nothing was changed, and the model serves on as it was loaded.";
@@ -59,7 +59,7 @@ impl Loader {
     /// The load that gave the model `name` its worker, where one serves.
     fn load_seen(&self, name: &ModelId) -> Option<LoadId> {
         let status = self.context.tracked(name)?.status();
-        let serves = status.stage == Stage::Ready;
+        let serves = status.state == StateKind::Ready;
         status.load_id.clone().filter(|_| serves)
     }
 
@@ -83,7 +83,7 @@ impl Loader {
         options: &LoadOptions,
     ) -> Result<Option<Arc<Spec>>, LoadError> {
         let model = self.context.tracked(name);
-        let Some(model) = model.filter(|model| model.status().stage == Stage::Ready) else {
+        let Some(model) = model.filter(|model| model.status().state == StateKind::Ready) else {
             return Ok(None);
         };
         let spec = match &options.spec {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     catalog::StorageError,
-    model::{Failure, ModelId, Stage},
+    model::{Failure, ModelId, StateKind},
 };
 
 /// How to unload.
@@ -44,7 +44,7 @@ pub enum UnloadError {
     Storage(#[from] StorageError),
     /// The model's driver panicked before it answered, or no longer turns.
     #[error("{}", Failure::of_a_lost_task().message)]
-    Lost,
+    ModelTaskFailed,
 }
 
 impl Loader {
@@ -83,14 +83,14 @@ impl Loader {
         };
         let (command, report) = UnloadCommand::new(options.drain_timeout);
         let command = UnloadCommand {
-            undesired: true,
+            clear_desired: true,
             ..command
         };
         model.send(DriverCommand::Unload(command)).await;
         drop(guard);
-        match model.answer(report).wait().await {
+        match model.reply(report).wait().await {
             Some(report) => Ok((id, report)),
-            None if self.context.is_driven(&model) => Err(UnloadError::Lost),
+            None if self.context.is_driven(&model) => Err(UnloadError::ModelTaskFailed),
             // A driver that is gone has left no worker behind.
             None => Ok((id, UnloadReport::nothing())),
         }
@@ -102,15 +102,15 @@ impl Loader {
     /// # Errors
     ///
     /// When the catalog cannot be read or written.
-    pub(in crate::lifecycle) async fn undesire_inactive(
+    pub(in crate::lifecycle) async fn clear_desired_of_inactive(
         &self,
         force: bool,
     ) -> Result<(), StorageError> {
         let _guard = self.context.desired_state_lock.lock().await;
-        for entry in self.context.catalog.wanted().await? {
+        for entry in self.context.catalog.to_reconcile().await? {
             let model = self.context.model(&entry.id);
-            let stage = model.as_ref().map(|model| model.status().stage);
-            let active = stage.is_some_and(Stage::is_active);
+            let state = model.as_ref().map(|model| model.status().state);
+            let active = state.is_some_and(StateKind::is_active);
             if active || (entry.spec.required && !force) {
                 continue;
             }
@@ -122,10 +122,10 @@ impl Loader {
             self.context.catalog.set_desired(&entry.id, false).await?;
             self.context.note_desired(&entry.id, false);
             // No longer suspended, and otherwise as it is.
-            if let Some(model) = model.filter(|_| stage == Some(Stage::Unloaded)) {
+            if let Some(model) = model.filter(|_| state == Some(StateKind::Unloaded)) {
                 let (command, _) = UnloadCommand::new(Duration::ZERO);
                 let command = UnloadCommand {
-                    undesired: true,
+                    clear_desired: true,
                     ..command
                 };
                 // A driver that is gone has nothing to forget.

@@ -23,7 +23,7 @@ pub(super) struct Ledgers {
 
 /// What a model needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::lifecycle) struct Need {
+pub(in crate::lifecycle) struct MemoryNeed {
     /// Of the host's memory, in bytes.
     pub(in crate::lifecycle) host: u64,
     /// Of a device's memory, in bytes, if the model is on one.
@@ -39,7 +39,7 @@ pub(super) struct Capacities {
 
 /// What to do about a model that wants in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum AdmissionVerdict {
+pub(super) enum AdmissionDecision {
     /// It fits, and its reservations were made.
     Admitted,
     /// It fits once these have gone.
@@ -52,32 +52,32 @@ pub(super) enum AdmissionVerdict {
 
 impl Ledgers {
     /// Decides about the model `id`. `candidates` may be evicted for it, the first first. Only
-    /// [`AdmissionVerdict::Admitted`] changes anything.
+    /// [`AdmissionDecision::Admitted`] changes anything.
     pub(super) fn decide(
         &mut self,
         id: &ModelId,
-        need: &Need,
+        need: &MemoryNeed,
         capacities: Capacities,
         candidates: &[ModelId],
-    ) -> AdmissionVerdict {
-        let verdict = self.weigh(need, capacities, candidates);
-        if verdict == AdmissionVerdict::Admitted {
+    ) -> AdmissionDecision {
+        let decision = self.evaluate(need, capacities, candidates);
+        if decision == AdmissionDecision::Admitted {
             self.host.reserve(id, need.host);
             if let Some((gpu, bytes)) = &need.device {
                 self.device(&gpu.uuid).reserve(id, *bytes);
             }
         }
-        verdict
+        decision
     }
 
     /// As [`Self::decide`], without reserving anything.
-    pub(super) fn weigh(
+    pub(super) fn evaluate(
         &self,
-        need: &Need,
+        need: &MemoryNeed,
         capacities: Capacities,
         candidates: &[ModelId],
-    ) -> AdmissionVerdict {
-        let of_device = self.weigh_device(need, capacities, candidates);
+    ) -> AdmissionDecision {
+        let of_device = self.evaluate_device(need, capacities, candidates);
         // Whoever goes for the device's sake makes room on the host too.
         let first = match &of_device {
             LedgerDecision::Evict(ids) => ids.as_slice(),
@@ -85,9 +85,9 @@ impl Ledgers {
         };
         let rest = candidates.iter().filter(|id| !first.contains(id));
         let ordered: Vec<ModelId> = first.iter().chain(rest).cloned().collect();
-        let of_host = self.host.weigh(need.host, capacities.host, &ordered);
+        let of_host = self.host.evaluate(need.host, capacities.host, &ordered);
         let shortage = |of: Option<&(Gpu, u64)>, free, evictable| {
-            AdmissionVerdict::Refused(Shortage {
+            AdmissionDecision::Refused(Shortage {
                 of: of.map(|(gpu, _)| gpu.clone()),
                 need: of.map_or(need.host, |(_, need)| *need),
                 free,
@@ -100,22 +100,22 @@ impl Ledgers {
             }
             (_, LedgerDecision::Refused { free, evictable }) => shortage(None, free, evictable),
             // Nobody goes before it is sure that it helps.
-            (LedgerDecision::Wait, _) | (_, LedgerDecision::Wait) => AdmissionVerdict::Wait,
+            (LedgerDecision::Wait, _) | (_, LedgerDecision::Wait) => AdmissionDecision::Wait,
             (LedgerDecision::Evict(mut ids), LedgerDecision::Evict(more)) => {
                 let new = more.into_iter().filter(|id| !ids.contains(id));
                 let new: Vec<_> = new.collect();
                 ids.extend(new);
-                AdmissionVerdict::Evict(ids)
+                AdmissionDecision::Evict(ids)
             }
             (LedgerDecision::Evict(ids), LedgerDecision::Fits)
-            | (LedgerDecision::Fits, LedgerDecision::Evict(ids)) => AdmissionVerdict::Evict(ids),
-            (LedgerDecision::Fits, LedgerDecision::Fits) => AdmissionVerdict::Admitted,
+            | (LedgerDecision::Fits, LedgerDecision::Evict(ids)) => AdmissionDecision::Evict(ids),
+            (LedgerDecision::Fits, LedgerDecision::Fits) => AdmissionDecision::Admitted,
         }
     }
 
-    fn weigh_device(
+    fn evaluate_device(
         &self,
-        need: &Need,
+        need: &MemoryNeed,
         capacities: Capacities,
         candidates: &[ModelId],
     ) -> LedgerDecision {
@@ -123,8 +123,8 @@ impl Ledgers {
             return LedgerDecision::Fits;
         };
         match self.devices.get(&gpu.uuid) {
-            Some(ledger) => ledger.weigh(*need, capacity, candidates),
-            None => Ledger::default().weigh(*need, capacity, candidates),
+            Some(ledger) => ledger.evaluate(*need, capacity, candidates),
+            None => Ledger::default().evaluate(*need, capacity, candidates),
         }
     }
 
@@ -191,9 +191,9 @@ mod tests {
         }
     }
 
-    fn need(host: u64, device: &str, bytes: u64) -> Need {
+    fn need(host: u64, device: &str, bytes: u64) -> MemoryNeed {
         let device = Some((gpu(device), bytes));
-        Need { host, device }
+        MemoryNeed { host, device }
     }
 
     fn with_device(bytes: u64) -> Capacities {
@@ -211,7 +211,7 @@ mod tests {
             with_device(1 << 40),
             &[],
         );
-        assert_eq!(admitted, AdmissionVerdict::Admitted);
+        assert_eq!(admitted, AdmissionDecision::Admitted);
         let device: Arc<str> = device.into();
         let held = Bytes {
             host_bytes: host,
@@ -231,9 +231,9 @@ mod tests {
             free: 100,
             evictable: 0,
         };
-        assert_eq!(refused, AdmissionVerdict::Refused(short));
+        assert_eq!(refused, AdmissionDecision::Refused(short));
         let refused = ledgers.decide(&id("m"), &need(1000, "g", 10), with_device(100), &[]);
-        let AdmissionVerdict::Refused(Shortage { of: None, .. }) = refused else {
+        let AdmissionDecision::Refused(Shortage { of: None, .. }) = refused else {
             panic!("{refused:?}")
         };
         assert_eq!(ledgers.host.free(HOST), 1000);
@@ -254,11 +254,11 @@ mod tests {
             device: capacity,
         };
         let candidates = [id("there"), id("here")];
-        let verdict = ledgers.decide(&id("m"), &need(10, "g", 50), capacities, &candidates);
-        assert_eq!(verdict, AdmissionVerdict::Evict(vec![id("here")]));
+        let decision = ledgers.decide(&id("m"), &need(10, "g", 50), capacities, &candidates);
+        assert_eq!(decision, AdmissionDecision::Evict(vec![id("here")]));
         let refused = ledgers.decide(&id("m"), &need(10, "g", 50), capacities, &candidates[..1]);
         assert!(
-            matches!(refused, AdmissionVerdict::Refused(_)),
+            matches!(refused, AdmissionDecision::Refused(_)),
             "{refused:?}"
         );
     }
@@ -278,7 +278,7 @@ mod tests {
         };
         let capacities = Capacities { host, device };
         let candidates = [id("other"), id("here")];
-        let verdict = ledgers.decide(&id("m"), &need(400, "g", 50), capacities, &candidates);
-        assert_eq!(verdict, AdmissionVerdict::Evict(vec![id("here")]));
+        let decision = ledgers.decide(&id("m"), &need(400, "g", 50), capacities, &candidates);
+        assert_eq!(decision, AdmissionDecision::Evict(vec![id("here")]));
     }
 }

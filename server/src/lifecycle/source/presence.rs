@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use super::{
-    super::file_system::{Look, TimeLimit},
+    super::file_system::{FsAccess, TimeLimit},
     ModelRoots, SourceError,
 };
 use crate::model::{Source, Spec};
@@ -29,7 +29,8 @@ impl ModelRoots {
         match &spec.source {
             Source::Path(path) => {
                 let is_model = |_: &Self, path: &Path| is_model(path);
-                self.look(Look::Check, path, limit, is_model).await
+                self.run_on_root(FsAccess::Validate, path, limit, is_model)
+                    .await
             }
             // What is on the hub is said by the hub.
             Source::HuggingFace(_) | Source::Demo => Ok(()),
@@ -37,7 +38,7 @@ impl ModelRoots {
     }
 }
 
-/// Whether `path`, which may be looked at, may be a model. Blocks.
+/// Whether `path`, which may be accessed, may be a model. Blocks.
 fn is_model(path: &Path) -> Result<(), SourceError> {
     let unreadable = |source| SourceError::Unreadable {
         path: path.display().to_string(),
@@ -75,8 +76,8 @@ fn is_model(path: &Path) -> Result<(), SourceError> {
 
 fn belongs_to_a_model(name: &Path) -> bool {
     let named = MODEL_FILES.iter().any(|known| name == Path::new(known));
-    let ending = name.extension().and_then(|ending| ending.to_str());
-    named || ending.is_some_and(|ending| WEIGHTS.contains(&ending))
+    let extension = name.extension().and_then(|extension| extension.to_str());
+    named || extension.is_some_and(|extension| WEIGHTS.contains(&extension))
 }
 
 #[cfg(test)]

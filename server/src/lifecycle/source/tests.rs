@@ -117,7 +117,7 @@ async fn an_adapter_that_hangs_is_held_against_its_own_path() {
     };
     let limit = TimeLimit::new(Duration::ZERO);
     let systems = roots.file_systems();
-    let hung = systems.look(Look::Check, &adapter, limit, hang).await;
+    let hung = systems.run(FsAccess::Validate, &adapter, limit, hang).await;
     assert!(hung.is_err());
     let plain = Spec::of(Source::Path(model));
     let mut adapted = plain.clone();

@@ -14,7 +14,7 @@ use super::switches::Switches;
 use crate::{
     catalog::{AliasMove, CatalogEntry, RegisterError, StorageError},
     lifecycle::{
-        command::{DriverCommand, LoadOrder, UnloadCommand, UnloadReport},
+        command::{DriverCommand, LoadInstruction, UnloadCommand, UnloadReport},
         context::Context,
         holders::Holder,
         loader::Loader,
@@ -54,7 +54,7 @@ impl SwitchJob {
         let context = loader.context().clone();
         let unasked = |id: &&ModelId| {
             let active =
-                |model: &TrackedModel| model.status().stage.is_active() && !model.facts().desired;
+                |model: &TrackedModel| model.status().state.is_active() && !model.facts().desired;
             !context.holders.is_held(id) && context.model(id).is_some_and(|model| active(&model))
         };
         let on_demand = both(&switch).filter(unasked).cloned().collect();
@@ -92,11 +92,11 @@ impl SwitchJob {
     /// Brings what has begun to its end after a panic.
     pub(super) async fn recover(self: Arc<Self>) {
         let mut switch = self.switch.clone();
-        let known = self.context.catalog.settled_switch(&switch.id).await;
+        let known = self.context.catalog.switch_after_writes(&switch.id).await;
         let result = match known {
             Ok(Some(ended)) if ended.outcome.is_some() => {
                 switch = ended;
-                Ok(self.tell_recorded(&switch).await)
+                Ok(self.announce_recorded(&switch).await)
             }
             // What is not known to have happened has not.
             _ => {
@@ -116,13 +116,13 @@ impl SwitchJob {
     }
 
     /// Tells of a switch whose outcome is on disk, and whether the old model is to be unloaded.
-    async fn tell_recorded(&self, switch: &Switch) -> bool {
+    async fn announce_recorded(&self, switch: &Switch) -> bool {
         if switch.outcome != Some(SwitchOutcome::Succeeded) {
             return false;
         }
         let guard = self.context.desired_state_lock.lock().await;
         // What cannot be read is taken for wanted.
-        let unload_old = !self.old_is_wanted(switch).await.unwrap_or(true);
+        let unload_old = !self.old_is_desired(switch).await.unwrap_or(true);
         self.note_moved(switch, unload_old);
         drop(guard);
         self.announce_moved(switch).await;
@@ -149,7 +149,7 @@ impl SwitchJob {
         );
         self.release_both(&switch, unload_old, &self.on_demand);
         if let Some(old) = switch.from.as_ref().filter(|_| unload_old) {
-            let (command, report) = UnloadCommand::unless_wanted(self.drain_timeout);
+            let (command, report) = UnloadCommand::only_if_unneeded(self.drain_timeout);
             self.send_unload(old, command, report).await;
         }
     }
@@ -181,11 +181,11 @@ impl SwitchJob {
             .iter()
             .any(|holder| *holder != own);
         // What cannot be read is taken for wanted.
-        if held || self.old_is_wanted(switch).await.unwrap_or(true) {
+        if held || self.old_is_desired(switch).await.unwrap_or(true) {
             return;
         }
         let model = self.context.model(old);
-        if model.is_none_or(|model| !model.status().stage.is_active()) {
+        if model.is_none_or(|model| !model.status().state.is_active()) {
             return;
         }
         let (command, report) = UnloadCommand::new(self.drain_timeout);
@@ -195,18 +195,18 @@ impl SwitchJob {
     }
 
     async fn load_new(&self, to: &CatalogEntry, timeout: Duration) -> Result<(), Failure> {
-        let order = LoadOrder {
+        let instruction = LoadInstruction {
             may_evict: true,
-            ..LoadOrder::by_the_server(timeout)
+            ..LoadInstruction::by_the_server(timeout)
         };
-        self.loader.order_and_wait(to.clone(), order).await
+        self.loader.dispatch_and_wait(to.clone(), instruction).await
     }
 
     /// Moves the alias, and says whether the old model is to be unloaded unless somebody holds it. Watchers hear of the aliases
     /// before they hear that the switch has ended.
     async fn move_alias(&self, switch: &mut Switch) -> Result<bool, Failure> {
         let guard = self.context.desired_state_lock.lock().await;
-        let unload_old = !self.old_is_wanted(switch).await?;
+        let unload_old = !self.old_is_desired(switch).await?;
         let ended = Switch {
             outcome: Some(SwitchOutcome::Succeeded),
             ended: Some(SystemTime::now()),
@@ -245,7 +245,7 @@ impl SwitchJob {
         let mut failure = failure;
         let unloaded_old = self.unloaded_old.load(Ordering::Relaxed);
         let mut outcome = SwitchOutcome::RolledBack;
-        if unloaded_old && let Err(second) = self.bring_back(switch).await {
+        if unloaded_old && let Err(second) = self.reload_old(switch).await {
             outcome = SwitchOutcome::RollbackFailed;
             failure.message = format!(
                 "{}; then the old model could not be brought back: {}",
@@ -264,7 +264,7 @@ impl SwitchJob {
         true
     }
 
-    async fn bring_back(&self, switch: &Switch) -> Result<(), Failure> {
+    async fn reload_old(&self, switch: &Switch) -> Result<(), Failure> {
         let Some(old) = &switch.from else {
             return Ok(());
         };
@@ -278,7 +278,7 @@ impl SwitchJob {
 
     /// Whether the old model is to stay loaded without the alias. One that is only held goes with its last
     /// holder.
-    async fn old_is_wanted(&self, switch: &Switch) -> Result<bool, StorageError> {
+    async fn old_is_desired(&self, switch: &Switch) -> Result<bool, StorageError> {
         let Some(old) = switch.from.as_ref().filter(|old| **old != switch.to) else {
             return Ok(true);
         };
@@ -300,7 +300,7 @@ impl SwitchJob {
         match self.context.model(id) {
             Some(model) => {
                 model.send(DriverCommand::Unload(command)).await;
-                model.answer(report).wait().await.is_some()
+                model.reply(report).wait().await.is_some()
             }
             None => false,
         }

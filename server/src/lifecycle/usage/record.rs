@@ -7,7 +7,7 @@ use std::{
 
 use strum::IntoStaticStr;
 
-use super::{Usage, window::Observation};
+use super::{Usage, window::UsageEvent};
 use crate::telemetry::model_metrics::RequestSample;
 
 /// What a request asks for, by the names of the GenAI semantic conventions.
@@ -64,7 +64,7 @@ impl RequestRecord {
         if self.first.is_none() {
             self.first = Some(now);
             let latency = now - self.began;
-            self.usage.observe(now, Observation::FirstToken(latency));
+            self.usage.observe(now, UsageEvent::FirstToken(latency));
         }
         self.last = Some(now);
         self.tokens += tokens;
@@ -75,19 +75,19 @@ impl RequestRecord {
     pub fn succeed(mut self, prompt_tokens: u32, completion_tokens: u32) {
         let unreported = completion_tokens.saturating_sub(self.tokens);
         self.tokens += unreported;
-        let ending = Observation::Succeeded {
+        let event = UsageEvent::Succeeded {
             prompt_tokens,
             per_token: self.per_token(),
         };
         let now = self.end(None);
         self.usage.count_tokens(now, unreported);
-        self.usage.observe(now, ending);
+        self.usage.observe(now, event);
     }
 
     /// The request ended with an error of this reason.
     pub fn fail(mut self, reason: &'static str) {
         let now = self.end(Some(reason));
-        self.usage.observe(now, Observation::Failed);
+        self.usage.observe(now, UsageEvent::Failed);
     }
 
     /// The request was not let in: it does not count.
@@ -121,7 +121,7 @@ impl Drop for RequestRecord {
     fn drop(&mut self) {
         if !self.ended {
             let now = self.end(Some("CANCELLED"));
-            self.usage.observe(now, Observation::Cancelled);
+            self.usage.observe(now, UsageEvent::Cancelled);
         }
     }
 }

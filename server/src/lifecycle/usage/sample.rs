@@ -47,7 +47,7 @@ impl HistorySample {
     }
 
     /// Sets when and for how long, for a stretch that ends at `end`.
-    pub(super) fn ending(mut self, end: SystemTime, duration: Duration) -> Self {
+    pub(super) fn with_end(mut self, end: SystemTime, duration: Duration) -> Self {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let end = end.duration_since(SystemTime::UNIX_EPOCH);
         self.start_millis = millis(end.unwrap_or_default().saturating_sub(duration));
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn a_clock_before_1970_does_no_harm() {
         let end = SystemTime::UNIX_EPOCH - Duration::from_secs(9);
-        let sample = HistorySample::default().ending(end, Duration::from_secs(1));
+        let sample = HistorySample::default().with_end(end, Duration::from_secs(1));
         assert_eq!(sample.start(), SystemTime::UNIX_EPOCH);
     }
 }

@@ -16,8 +16,8 @@ fn seconds(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
 }
 
-fn succeeded(prompt_tokens: u32) -> Observation {
-    Observation::Succeeded {
+fn succeeded(prompt_tokens: u32) -> UsageEvent {
+    UsageEvent::Succeeded {
         prompt_tokens,
         per_token: Some(Duration::from_millis(20)),
     }
@@ -157,7 +157,7 @@ fn samples_follow_one_another_and_add_up() {
         (Some(HELD), Some(1))
     );
 
-    usage.observe(epoch + seconds(61.0), Observation::Failed);
+    usage.observe(epoch + seconds(61.0), UsageEvent::Failed);
     let second = usage.sample_at(epoch + seconds(121.0), wall + seconds(61.0), None);
     let second = second.expect("a sample of a model that was used");
     assert_eq!(

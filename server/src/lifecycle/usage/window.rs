@@ -37,7 +37,7 @@ pub(super) struct Counts {
 
 /// Something to count.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Observation {
+pub(super) enum UsageEvent {
     /// A request had its first token this long after its admission.
     FirstToken(Duration),
     /// A request ended well.
@@ -53,13 +53,13 @@ pub(super) enum Observation {
 }
 
 impl Window {
-    pub(super) fn add(&mut self, second: u32, observation: Observation) {
+    pub(super) fn add(&mut self, second: u32, event: UsageEvent) {
         let found = self.seconds.binary_search_by_key(&second, |(of, _)| *of);
         let at = found.unwrap_or_else(|at| {
             self.seconds.insert(at, (second, Tally::default()));
             at
         });
-        self.seconds[at].1.add(observation);
+        self.seconds[at].1.add(event);
         let last = self.seconds.back().map_or(second, |(of, _)| *of);
         self.expire(last);
     }
@@ -89,10 +89,10 @@ impl Window {
 }
 
 impl Tally {
-    pub(super) fn add(&mut self, observation: Observation) {
-        match observation {
-            Observation::FirstToken(latency) => self.first_token.add(latency),
-            Observation::Succeeded {
+    pub(super) fn add(&mut self, event: UsageEvent) {
+        match event {
+            UsageEvent::FirstToken(latency) => self.first_token.add(latency),
+            UsageEvent::Succeeded {
                 prompt_tokens,
                 per_token,
             } => {
@@ -102,8 +102,8 @@ impl Tally {
                     self.per_token.add(latency);
                 }
             }
-            Observation::Failed => self.counts.failed += 1,
-            Observation::Cancelled => self.counts.cancelled += 1,
+            UsageEvent::Failed => self.counts.failed += 1,
+            UsageEvent::Cancelled => self.counts.cancelled += 1,
         }
     }
 
@@ -133,22 +133,22 @@ mod tests {
 
     use super::*;
 
-    fn observation(kind: u8, n: u32) -> Observation {
+    fn event(kind: u8, n: u32) -> UsageEvent {
         match kind {
-            0 => Observation::FirstToken(Duration::from_micros(n.into())),
-            1 => Observation::Succeeded {
+            0 => UsageEvent::FirstToken(Duration::from_micros(n.into())),
+            1 => UsageEvent::Succeeded {
                 prompt_tokens: n,
                 per_token: n.is_multiple_of(2).then(|| Duration::from_micros(n.into())),
             },
-            2 => Observation::Failed,
-            _ => Observation::Cancelled,
+            2 => UsageEvent::Failed,
+            _ => UsageEvent::Cancelled,
         }
     }
 
     #[test]
     fn an_idle_window_gives_its_memory_back() {
         let mut window = Window::default();
-        (0..600).for_each(|second| window.add(second, Observation::Failed));
+        (0..600).for_each(|second| window.add(second, UsageEvent::Failed));
         assert_eq!((window.seconds.len(), window.counts().failed), (60, 60));
         window.expire(600 + 3600);
         assert_eq!((window.seconds.capacity(), window.counts().failed), (0, 0));
@@ -169,7 +169,7 @@ mod tests {
             for (step, late, kind, n) in steps {
                 second += step;
                 // Threads may be overtaken between the clock and the lock.
-                window.add(second - late.min(second), observation(kind, n));
+                window.add(second - late.min(second), event(kind, n));
                 naive.push((second - late.min(second), kind, n));
             }
             let now = second + idle;

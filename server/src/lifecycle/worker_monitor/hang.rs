@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Task, WorkerMonitor};
+use super::{PendingWork, WorkerMonitor};
 use crate::{
     lifecycle::LifecycleLimits,
     model::{Failure, Pace, Reason},
@@ -12,7 +12,7 @@ use crate::{
 /// How much longer than its pace says an engine may work at a prompt.
 const SPIN_FACTOR: f64 = 10.0;
 
-/// The same where that is longer than any engine may.
+/// The same for a prompt that needs longer at that pace than `max_spin_timeout`, which then does not hold.
 const LEAST_SPIN_FACTOR: f64 = 2.0;
 
 /// How long an engine may work.
@@ -63,7 +63,7 @@ impl WorkerMonitor {
 
     fn standstill(&self, engine: &EngineStats, limits: &LifecycleLimits) -> Option<String> {
         let inactive_for = self.engine.inactive_for();
-        (self.task != Task::None && inactive_for > limits.hang_timeout).then(|| {
+        (self.pending != PendingWork::None && inactive_for > limits.hang_timeout).then(|| {
             format!(
                 "the engine neither made a step nor used the processor for {:.1} s, with {} requests; its worker was \
                  killed",
@@ -81,7 +81,7 @@ impl WorkerMonitor {
     ) -> Option<String> {
         let limit = SpinLimits::of(limits).for_prompts(engine.prefill_tokens, engine.pace, known);
         let worked = self.engine.worked();
-        (self.task != Task::None && worked > limit).then(|| {
+        (self.pending != PendingWork::None && worked > limit).then(|| {
             format!(
                 "the engine worked for {:.1} s without making a step, with {} requests and {} tokens of prompts to read; \
                  its worker was killed. If it is only slow, raise --spin-timeout or --max-spin-timeout",

@@ -32,7 +32,7 @@ pub(super) fn connection_closed() -> Failure {
 }
 
 pub(super) fn worker_exited(exit: WorkerExit, stderr_tail: &[String]) -> Failure {
-    if exit == WorkerExit::Abandoned {
+    if exit == WorkerExit::KilledAfterPanic {
         return Failure::of_a_lost_task();
     }
     if exit == WorkerExit::Code(ExitCode::Processor as i32) {

@@ -12,7 +12,7 @@ use super::{
 use crate::{failpoint, lifecycle::context::Context, model::Failure, supervisor::panic_message};
 
 /// How long the end of a task waits for the file system that a worker's socket is on.
-const FILE_SYSTEM_TIMEOUT: Duration = Duration::from_secs(2);
+const SOCKET_REMOVAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl WorkerTask {
     /// Starts a worker for `launch`.
@@ -23,11 +23,11 @@ impl WorkerTask {
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),
         };
-        let lost = sender.clone();
+        let on_stuck = sender.clone();
         let lifetime = run_to_the_end(context.clone(), launch, signals.clone(), sender);
         context.tasks.of_model("worker-run", lifetime, move || {
             // A driver that has so much to hear of already will hear of the end.
-            let _ = lost.try_send(WorkerReport::Fault(Failure::of_a_lost_task()));
+            let _ = on_stuck.try_send(WorkerReport::Fault(Failure::of_a_lost_task()));
         });
         Self { reports, signals }
     }
@@ -67,7 +67,7 @@ async fn run_to_the_end(
     if let Some(lease) = resources.lease.into_inner() {
         lease.end().await;
     }
-    let removed = timeout(FILE_SYSTEM_TIMEOUT, remove_socket(socket, model)).await;
+    let removed = timeout(SOCKET_REMOVAL_TIMEOUT, remove_socket(socket, model)).await;
     if removed.is_err() {
         tracing::warn!(
             "the socket of a worker that has ended cannot be removed: its file system hangs"

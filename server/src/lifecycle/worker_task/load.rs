@@ -17,7 +17,7 @@ struct SeenEvents {
 }
 
 /// A call of the load that ended before the load did.
-enum Ended {
+enum LoadCallEnd {
     /// The worker said why, or broke off by itself.
     ByWorker(Disconnected),
     /// The call broke.
@@ -34,8 +34,8 @@ impl Conversation<'_> {
         loop {
             let error = match self.follow_load(client.clone(), &mut seen).await {
                 Ok(()) => return Ok(()),
-                Err(Ended::ByWorker(lost)) => return Err(lost),
-                Err(Ended::Broken(error)) => error,
+                Err(LoadCallEnd::ByWorker(disconnected)) => return Err(disconnected),
+                Err(LoadCallEnd::Broken(error)) => error,
             };
             let since = *seen.broken.get_or_insert_with(Instant::now);
             let is_over = error.is_answer() || error.is_unreachable();
@@ -55,12 +55,12 @@ impl Conversation<'_> {
         &self,
         mut client: WorkerClient,
         seen: &mut SeenEvents,
-    ) -> Result<(), Ended> {
-        let mut load = client.load().await.map_err(Ended::Broken)?;
+    ) -> Result<(), LoadCallEnd> {
+        let mut load = client.load().await.map_err(LoadCallEnd::Broken)?;
         seen.broken = None;
         loop {
-            let event = load.next().await.map_err(Ended::Broken)?;
-            match event.ok_or(Ended::ByWorker(Disconnected::ConnectionLost))? {
+            let event = load.next().await.map_err(LoadCallEnd::Broken)?;
+            match event.ok_or(LoadCallEnd::ByWorker(Disconnected::ConnectionLost))? {
                 LoadEvent::EngineBuilt(metadata) if !seen.built => {
                     seen.built = true;
                     if let Some(lease) = self.lease.get() {
@@ -71,7 +71,7 @@ impl Conversation<'_> {
                 LoadEvent::EngineBuilt(_) => {}
                 LoadEvent::Warmed => return Ok(()),
                 LoadEvent::Failed(failure) => {
-                    return Err(Ended::ByWorker(Disconnected::Failed(failure)));
+                    return Err(LoadCallEnd::ByWorker(Disconnected::Failed(failure)));
                 }
             }
         }

@@ -15,7 +15,7 @@ fn load(mode: RestartMode) -> Load {
         ..Default::default()
     };
     Load {
-        id: LoadId::fresh(),
+        id: LoadId::random(),
         attempt: 1,
         policy,
         remote: false,
@@ -33,13 +33,13 @@ fn broken() -> Failure {
 fn exited() -> Event {
     Event::Exited {
         failure: died(),
-        restart: LoadId::fresh(),
+        restart: LoadId::random(),
     }
 }
 
 fn verified() -> Event {
     Event::Verified {
-        restart: LoadId::fresh(),
+        restart: LoadId::random(),
     }
 }
 
@@ -52,41 +52,41 @@ fn run(events: impl IntoIterator<Item = Event>) -> (State, Vec<Action>) {
     at
 }
 
-/// The events that lead from UNLOADED to each stage of a load with `load`.
-fn path(load: &Load, stage: Stage) -> Vec<Event> {
+/// The events that lead from UNLOADED to each state of a load with `load`.
+fn path(load: &Load, kind: StateKind) -> Vec<Event> {
     let all = [
-        (Stage::Pending, Event::Load(load.clone())),
-        (Stage::Starting, Event::SlotGranted),
-        (Stage::Loading, Event::Inspected),
-        (Stage::Warming, Event::EngineBuilt),
-        (Stage::Ready, Event::Warmed),
-        (Stage::Draining, Event::Unload(Cause::Asked)),
-        (Stage::Unloading, Event::Drained),
+        (StateKind::Pending, Event::Load(load.clone())),
+        (StateKind::Starting, Event::SlotGranted),
+        (StateKind::Loading, Event::Inspected),
+        (StateKind::Warming, Event::EngineBuilt),
+        (StateKind::Ready, Event::Warmed),
+        (StateKind::Draining, Event::Unload(Cause::Requested)),
+        (StateKind::Unloading, Event::Drained),
     ];
     let end = all
         .iter()
-        .position(|(s, _)| *s == stage)
-        .expect("a stage of the way");
+        .position(|(s, _)| *s == kind)
+        .expect("a state of the way");
     all[..=end].iter().map(|(_, event)| event.clone()).collect()
 }
 
-fn then(load: &Load, stage: Stage, event: Event) -> (State, Vec<Action>) {
-    run(path(load, stage).into_iter().chain([event]))
+fn then(load: &Load, kind: StateKind, event: Event) -> (State, Vec<Action>) {
+    run(path(load, kind).into_iter().chain([event]))
 }
 
 #[test]
-fn a_load_passes_every_stage_up_to_ready() {
+fn a_load_passes_every_state_up_to_ready() {
     let load = load(RestartMode::OnFailure);
-    for stage in [
-        Stage::Pending,
-        Stage::Starting,
-        Stage::Loading,
-        Stage::Warming,
-        Stage::Ready,
+    for kind in [
+        StateKind::Pending,
+        StateKind::Starting,
+        StateKind::Loading,
+        StateKind::Warming,
+        StateKind::Ready,
     ] {
-        assert_eq!(run(path(&load, stage)).0.stage(), stage);
+        assert_eq!(run(path(&load, kind)).0.kind(), kind);
     }
-    let (_, actions) = run(path(&load, Stage::Ready));
+    let (_, actions) = run(path(&load, StateKind::Ready));
     let finish = Action::Finish(load.id, LoadOutcome::Succeeded);
     assert_eq!(actions, [Action::ReleaseSlot, Action::Admit, finish]);
 }
@@ -97,15 +97,15 @@ fn only_a_hub_source_is_downloaded() {
         remote: true,
         ..load(RestartMode::OnFailure)
     };
-    let (state, actions) = then(&remote, Stage::Pending, Event::SlotGranted);
+    let (state, actions) = then(&remote, StateKind::Pending, Event::SlotGranted);
     assert_eq!(
-        (state.stage(), actions),
-        (Stage::Downloading, vec![Action::Download])
+        (state.kind(), actions),
+        (StateKind::Downloading, vec![Action::Download])
     );
     let (state, actions) = state.on(Event::Downloaded).expect("files came");
     assert_eq!(
-        (state.stage(), actions),
-        (Stage::Starting, vec![Action::Spawn])
+        (state.kind(), actions),
+        (StateKind::Starting, vec![Action::Spawn])
     );
 }
 
@@ -113,10 +113,10 @@ fn only_a_hub_source_is_downloaded() {
 fn what_does_not_fit_fails_with_the_numbers() {
     let load = load(RestartMode::OnFailure);
     let refusal = Failure::new(Reason::InsufficientMemory, "needs 2 GiB, 1 GiB is free");
-    let (state, actions) = then(&load, Stage::Starting, Event::Fault(refusal.clone()));
+    let (state, actions) = then(&load, StateKind::Starting, Event::Fault(refusal.clone()));
     assert_eq!(
-        (state.stage(), actions),
-        (Stage::Starting, vec![Action::Kill])
+        (state.kind(), actions),
+        (StateKind::Starting, vec![Action::Kill])
     );
     let (state, _) = state.on(exited()).expect("the worker went");
     assert_eq!(
@@ -132,34 +132,34 @@ fn what_does_not_fit_fails_with_the_numbers() {
 fn a_load_is_idempotent_while_loading_and_when_ready() {
     let load = load(RestartMode::OnFailure);
     let again = Event::Load(super::Load {
-        id: LoadId::fresh(),
+        id: LoadId::random(),
         ..load.clone()
     });
-    for stage in [
-        Stage::Pending,
-        Stage::Starting,
-        Stage::Loading,
-        Stage::Warming,
-        Stage::Ready,
+    for kind in [
+        StateKind::Pending,
+        StateKind::Starting,
+        StateKind::Loading,
+        StateKind::Warming,
+        StateKind::Ready,
     ] {
-        let (state, actions) = then(&load, stage, again.clone());
-        assert_eq!(state.load().map(|l| &l.id), Some(&load.id), "{stage:?}");
+        let (state, actions) = then(&load, kind, again.clone());
+        assert_eq!(state.load().map(|l| &l.id), Some(&load.id), "{kind:?}");
         assert_eq!(actions, []);
     }
 }
 
 #[test]
-fn an_unload_cancels_a_load_in_every_stage() {
+fn an_unload_cancels_a_load_in_every_state() {
     let load = load(RestartMode::OnFailure);
     let cancel = Action::Finish(load.id.clone(), LoadOutcome::Cancelled);
-    let (state, actions) = then(&load, Stage::Pending, Event::Unload(Cause::Asked));
+    let (state, actions) = then(&load, StateKind::Pending, Event::Unload(Cause::Requested));
     assert_eq!(
         (state, actions),
         (State::Unloaded, vec![Action::ReleaseSlot, cancel.clone()])
     );
-    for stage in [Stage::Starting, Stage::Loading, Stage::Warming] {
-        let (state, actions) = then(&load, stage, Event::Unload(Cause::Asked));
-        assert_eq!(state.stage(), Stage::Unloading, "{stage:?}");
+    for kind in [StateKind::Starting, StateKind::Loading, StateKind::Warming] {
+        let (state, actions) = then(&load, kind, Event::Unload(Cause::Requested));
+        assert_eq!(state.kind(), StateKind::Unloading, "{kind:?}");
         assert_eq!(actions, [Action::ReleaseSlot, Action::Kill, cancel.clone()]);
         let (state, actions) = state.on(exited()).expect("the worker went");
         assert_eq!(actions, [Action::Verify]);
@@ -170,11 +170,11 @@ fn an_unload_cancels_a_load_in_every_stage() {
 #[test]
 fn death_in_a_load_backs_off_until_the_attempts_are_used_up() {
     let first = load(RestartMode::OnFailure);
-    for stage in [Stage::Starting, Stage::Loading, Stage::Warming] {
-        let mut state = run(path(&first, stage)).0;
+    for kind in [StateKind::Starting, StateKind::Loading, StateKind::Warming] {
+        let mut state = run(path(&first, kind)).0;
         for attempt in 1..3 {
             let (backoff, actions) = state.on(exited()).expect("the worker died");
-            assert_eq!(backoff.stage(), Stage::Backoff);
+            assert_eq!(backoff.kind(), StateKind::Backoff);
             assert_eq!(
                 actions,
                 [Action::ReleaseSlot, Action::ScheduleRetry(attempt)]
@@ -187,7 +187,7 @@ fn death_in_a_load_backs_off_until_the_attempts_are_used_up() {
             state = state.on(Event::SlotGranted).expect("a slot").0;
         }
         let (state, actions) = state.on(exited()).expect("the worker died");
-        assert_eq!(state.stage(), Stage::Failed);
+        assert_eq!(state.kind(), StateKind::Failed);
         assert!(actions.contains(&Action::Finish(
             first.id.clone(),
             LoadOutcome::Failed(died())
@@ -198,7 +198,7 @@ fn death_in_a_load_backs_off_until_the_attempts_are_used_up() {
 #[test]
 fn what_another_attempt_cannot_cure_fails_at_once() {
     let load = load(RestartMode::OnFailure);
-    let (state, _) = then(&load, Stage::Loading, Event::Fault(broken()));
+    let (state, _) = then(&load, StateKind::Loading, Event::Fault(broken()));
     let (state, _) = state.on(exited()).expect("the worker went");
     assert_eq!(
         state,
@@ -212,22 +212,22 @@ fn what_another_attempt_cannot_cure_fails_at_once() {
 #[test]
 fn a_terminating_worker_cannot_become_ready() {
     let load = load(RestartMode::OnFailure);
-    let (state, _) = then(&load, Stage::Warming, Event::LoadExpired(broken()));
+    let (state, _) = then(&load, StateKind::Warming, Event::LoadExpired(broken()));
     assert!(state.on(Event::Warmed).is_err());
 }
 
 #[test]
 fn every_cause_drains_a_ready_model_first() {
     let load = load(RestartMode::OnFailure);
-    for cause in [Cause::Asked, Cause::Evicted, Cause::Idle] {
-        let (state, actions) = then(&load, Stage::Ready, Event::Unload(cause));
+    for cause in [Cause::Requested, Cause::Evicted, Cause::Idle] {
+        let (state, actions) = then(&load, StateKind::Ready, Event::Unload(cause));
         assert_eq!(
-            (state.stage(), actions),
-            (Stage::Draining, vec![Action::Drain])
+            (state.kind(), actions),
+            (StateKind::Draining, vec![Action::Drain])
         );
         for end in [Event::Drained, Event::DrainExpired] {
             let (state, actions) = state.on(end).expect("the drain ended");
-            assert_eq!(state.stage(), Stage::Unloading);
+            assert_eq!(state.kind(), StateKind::Unloading);
             assert_eq!(actions, [Action::CutOff(unloaded()), Action::Stop]);
         }
     }
@@ -236,14 +236,14 @@ fn every_cause_drains_a_ready_model_first() {
 #[test]
 fn only_ready_models_are_evicted() {
     let load = load(RestartMode::OnFailure);
-    for stage in [
-        Stage::Pending,
-        Stage::Starting,
-        Stage::Loading,
-        Stage::Warming,
+    for kind in [
+        StateKind::Pending,
+        StateKind::Starting,
+        StateKind::Loading,
+        StateKind::Warming,
     ] {
         assert!(
-            run(path(&load, stage))
+            run(path(&load, kind))
                 .0
                 .on(Event::Unload(Cause::Evicted))
                 .is_err()
@@ -254,12 +254,12 @@ fn only_ready_models_are_evicted() {
 #[test]
 fn death_of_a_ready_model_starts_a_new_load() {
     let load = load(RestartMode::OnFailure);
-    let restart = LoadId::fresh();
+    let restart = LoadId::random();
     let event = Event::Exited {
         failure: died(),
         restart: restart.clone(),
     };
-    let (state, actions) = then(&load, Stage::Ready, event);
+    let (state, actions) = then(&load, StateKind::Ready, event);
     assert_eq!(actions, [Action::CutOff(died()), Action::ScheduleRetry(1)]);
     assert_eq!(state.load().map(|l| &l.id), Some(&restart));
 }
@@ -267,7 +267,7 @@ fn death_of_a_ready_model_starts_a_new_load() {
 #[test]
 fn death_of_a_ready_model_that_is_never_restarted_is_final() {
     let load = load(RestartMode::Never);
-    let (state, _) = then(&load, Stage::Ready, exited());
+    let (state, _) = then(&load, StateKind::Ready, exited());
     assert_eq!(
         state,
         State::Failed {
@@ -281,7 +281,7 @@ fn death_of_a_ready_model_that_is_never_restarted_is_final() {
 fn a_hang_cuts_requests_off_and_kills() {
     let load = load(RestartMode::OnFailure);
     let hang = Failure::new(Reason::WorkerHung, "it hangs");
-    let (state, actions) = then(&load, Stage::Ready, Event::Fault(hang.clone()));
+    let (state, actions) = then(&load, StateKind::Ready, Event::Fault(hang.clone()));
     assert_eq!(actions, [Action::CutOff(hang.clone()), Action::Kill]);
     let (state, _) = state.on(exited()).expect("the worker went");
     assert_eq!(state.failure(), Some(hang));
@@ -292,16 +292,16 @@ fn a_load_of_what_is_being_killed_comes_next() {
     let hang = Failure::new(Reason::WorkerHung, "it hangs");
     for mode in [RestartMode::Never, RestartMode::Always] {
         let (first, next) = (load(mode), load(mode));
-        let (state, _) = then(&first, Stage::Ready, Event::Fault(hang.clone()));
+        let (state, _) = then(&first, StateKind::Ready, Event::Fault(hang.clone()));
         let (state, actions) = state.on(Event::Load(next.clone())).expect("it is wanted");
         assert_eq!(
-            (state.stage(), state.next(), actions),
-            (Stage::Draining, Some(&next), vec![Action::Drain])
+            (state.kind(), state.next(), actions),
+            (StateKind::Draining, Some(&next), vec![Action::Drain])
         );
         let (state, _) = state.on(exited()).expect("the worker went");
         assert_eq!(state.failure(), Some(hang.clone()));
         let (_, actions) = state.on(verified()).expect("its memory came back");
-        assert_eq!(actions, [Action::Resume(next)]);
+        assert_eq!(actions, [Action::StartLoad(next)]);
     }
 }
 
@@ -311,17 +311,17 @@ fn a_stable_model_gets_all_its_attempts_again() {
         attempt: 3,
         ..load(RestartMode::OnFailure)
     };
-    let (state, _) = then(&tired, Stage::Ready, Event::Stable);
+    let (state, _) = then(&tired, StateKind::Ready, Event::Stable);
     assert_eq!(
-        state.on(exited()).map(|(s, _)| s.stage()),
-        Ok(Stage::Backoff)
+        state.on(exited()).map(|(s, _)| s.kind()),
+        Ok(StateKind::Backoff)
     );
 }
 
 #[test]
 fn death_while_draining_is_reported_with_its_reason() {
-    let (state, actions) = then(&load(RestartMode::OnFailure), Stage::Draining, exited());
-    assert_eq!(state.stage(), Stage::Unloading);
+    let (state, actions) = then(&load(RestartMode::OnFailure), StateKind::Draining, exited());
+    assert_eq!(state.kind(), StateKind::Unloading);
     assert_eq!(actions, [Action::CutOff(died()), Action::Verify]);
     assert_eq!(state.failure(), Some(died()));
 }
@@ -330,16 +330,16 @@ fn death_while_draining_is_reported_with_its_reason() {
 fn a_load_during_an_unload_is_remembered() {
     let first = load(RestartMode::OnFailure);
     let second = load(RestartMode::OnFailure);
-    for stage in [Stage::Draining, Stage::Unloading] {
-        let mut state = then(&first, stage, Event::Load(second.clone())).0;
-        if stage == Stage::Draining {
+    for kind in [StateKind::Draining, StateKind::Unloading] {
+        let mut state = then(&first, kind, Event::Load(second.clone())).0;
+        if kind == StateKind::Draining {
             state = state.on(Event::Drained).expect("drained").0;
         }
         let (state, _) = state.on(exited()).expect("the worker went");
         let (state, actions) = state.on(verified()).expect("verified");
         assert_eq!(
             (state, actions),
-            (State::Unloaded, vec![Action::Resume(second.clone())])
+            (State::Unloaded, vec![Action::StartLoad(second.clone())])
         );
     }
 }
@@ -348,25 +348,25 @@ fn a_load_during_an_unload_is_remembered() {
 fn what_cannot_be_reaped_stays_unloading() {
     let (state, _) = then(
         &load(RestartMode::OnFailure),
-        Stage::Unloading,
+        StateKind::Unloading,
         Event::Unreaped,
     );
-    assert_eq!(state.stage(), Stage::Unloading);
+    assert_eq!(state.kind(), StateKind::Unloading);
     assert_eq!(state.failure().map(|f| f.reason), Some(Reason::Unreaped));
     let (state, actions) = state.on(exited()).expect("it went after all");
     assert_eq!(actions, [Action::Verify]);
     assert_eq!(state.on(verified()), Ok((State::Unloaded, vec![])));
 }
 
-/// A load in `stage` whose worker is killed for `failure`, cannot be reaped, and goes at last.
-fn gone_at_last(load: &Load, stage: Stage, failure: &Failure) -> (State, Vec<Action>) {
-    let (killed, _) = then(load, stage, Event::Fault(failure.clone()));
+/// A load in `kind` whose worker is killed for `failure`, cannot be reaped, and goes at last.
+fn gone_at_last(load: &Load, kind: StateKind, failure: &Failure) -> (State, Vec<Action>) {
+    let (killed, _) = then(load, kind, Event::Fault(failure.clone()));
     let (state, actions) = killed.on(Event::Unreaped).expect("the worker does not go");
-    assert_eq!(state.stage(), Stage::Unloading);
+    assert_eq!(state.kind(), StateKind::Unloading);
     assert_eq!(state.failure().map(|f| f.reason), Some(Reason::Unreaped));
     let outcome = LoadOutcome::Failed(failure.clone());
     let finish = Action::Finish(load.id.clone(), outcome);
-    assert_eq!(actions.contains(&finish), stage != Stage::Ready);
+    assert_eq!(actions.contains(&finish), kind != StateKind::Ready);
     let (state, actions) = state.on(exited()).expect("it went after all");
     assert_eq!(actions, [Action::Verify]);
     assert_eq!(state.failure().as_ref(), Some(failure));
@@ -375,22 +375,22 @@ fn gone_at_last(load: &Load, stage: Stage, failure: &Failure) -> (State, Vec<Act
 
 #[test]
 fn a_worker_that_goes_late_leaves_its_model_as_its_failure_would_have() {
-    for stage in [
-        Stage::Starting,
-        Stage::Loading,
-        Stage::Warming,
-        Stage::Ready,
+    for kind in [
+        StateKind::Starting,
+        StateKind::Loading,
+        StateKind::Warming,
+        StateKind::Ready,
     ] {
         let load = load(RestartMode::OnFailure);
         let failed = State::Failed {
             load: load.clone(),
             failure: broken(),
         };
-        assert_eq!(gone_at_last(&load, stage, &broken()), (failed, vec![]));
-        let (state, actions) = gone_at_last(&load, stage, &died());
+        assert_eq!(gone_at_last(&load, kind, &broken()), (failed, vec![]));
+        let (state, actions) = gone_at_last(&load, kind, &died());
         assert_eq!(
-            (state.stage(), state.failure()),
-            (Stage::Backoff, Some(died()))
+            (state.kind(), state.failure()),
+            (StateKind::Backoff, Some(died()))
         );
         assert_eq!(actions, [Action::ScheduleRetry(1)]);
         let again = state.load().expect("another load").id.clone();
@@ -403,12 +403,12 @@ fn a_worker_that_goes_late_leaves_its_model_as_its_failure_would_have() {
 fn what_is_asked_for_meanwhile_replaces_what_a_lost_load_leads_to() {
     let first = load(RestartMode::OnFailure);
     let second = load(RestartMode::OnFailure);
-    let resume = vec![Action::Resume(second.clone())];
+    let start = vec![Action::StartLoad(second.clone())];
     for (event, actions) in [
-        (Event::Unload(Cause::Asked), vec![]),
-        (Event::Load(second), resume),
+        (Event::Unload(Cause::Requested), vec![]),
+        (Event::Load(second), start),
     ] {
-        let (killed, _) = then(&first, Stage::Loading, Event::Fault(died()));
+        let (killed, _) = then(&first, StateKind::Loading, Event::Fault(died()));
         let state = [Event::Unreaped, event, exited()]
             .into_iter()
             .fold(killed, |state, event| state.on(event).expect("a meaning").0);
@@ -419,8 +419,8 @@ fn what_is_asked_for_meanwhile_replaces_what_a_lost_load_leads_to() {
 #[test]
 fn back_off_and_failed_are_left_by_an_unload() {
     let load = load(RestartMode::OnFailure);
-    let (backoff, _) = then(&load, Stage::Loading, exited());
-    let (state, actions) = backoff.on(Event::Unload(Cause::Asked)).expect("unload");
+    let (backoff, _) = then(&load, StateKind::Loading, exited());
+    let (state, actions) = backoff.on(Event::Unload(Cause::Requested)).expect("unload");
     let cancel = Action::Finish(load.id.clone(), LoadOutcome::Cancelled);
     assert_eq!((state, actions), (State::Unloaded, vec![cancel]));
     let failed = State::Failed {
@@ -428,7 +428,7 @@ fn back_off_and_failed_are_left_by_an_unload() {
         failure: broken(),
     };
     assert_eq!(
-        failed.on(Event::Unload(Cause::Asked)),
+        failed.on(Event::Unload(Cause::Requested)),
         Ok((State::Unloaded, vec![]))
     );
 }
@@ -436,11 +436,11 @@ fn back_off_and_failed_are_left_by_an_unload() {
 #[test]
 fn the_time_of_a_load_counts_in_back_off_too() {
     let load = load(RestartMode::OnFailure);
-    let (backoff, _) = then(&load, Stage::Loading, exited());
+    let (backoff, _) = then(&load, StateKind::Loading, exited());
     let expired = Failure::new(Reason::LoadTimeout, "300 s are over");
     let (state, _) = backoff
         .on(Event::LoadExpired(expired))
         .expect("the time is over");
-    assert_eq!(state.stage(), Stage::Failed);
+    assert_eq!(state.kind(), StateKind::Failed);
     assert_eq!(state.failure().map(|f| f.reason), Some(Reason::LoadTimeout));
 }

@@ -2,7 +2,7 @@
 
 mod unloading;
 
-use super::{HostedLoad, Load, Stage, State, unreaped};
+use super::{HostedLoad, Load, State, StateKind, unreaped};
 use crate::model::{Failure, LoadId, LoadOutcome};
 
 /// What happens to a model.
@@ -56,7 +56,7 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// Somebody asked for it, or the server is shutting down.
-    Asked,
+    Requested,
     /// Room is needed.
     Evicted,
     /// Nobody used it for its idle time-out.
@@ -95,15 +95,15 @@ pub enum Action {
     /// The load has ended so.
     Finish(LoadId, LoadOutcome),
     /// Load this now.
-    Resume(Load),
+    StartLoad(Load),
 }
 
 /// An event that means nothing in the state that it met. The state is unchanged.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{event:?} means nothing to a model that is {stage:?}")]
+#[error("{event:?} means nothing to a model that is {kind:?}")]
 pub struct Rejected {
-    /// The stage that the event met.
-    pub stage: Stage,
+    /// The state that the event met.
+    pub kind: StateKind,
     /// The event.
     pub event: Event,
 }
@@ -118,7 +118,7 @@ impl State {
     /// When `event` means nothing here: it comes too late, or from a worker that is gone.
     pub fn on(&self, event: Event) -> Transition {
         match self.clone() {
-            Self::Unloaded | Self::Failed { .. } => self.on_rest(event),
+            Self::Unloaded | Self::Failed { .. } => self.on_idle(event),
             Self::Pending(load) => self.on_pending(load, event),
             Self::Downloading(load) => self.on_downloading(load, event),
             Self::Starting(run) | Self::Loading(run) | Self::Warming(run) => {
@@ -135,12 +135,12 @@ impl State {
         }
     }
 
-    fn on_rest(&self, event: Event) -> Transition {
+    fn on_idle(&self, event: Event) -> Transition {
         match event {
             Event::Load(load) | Event::Reload(load) => {
                 Ok((Self::Pending(load), vec![Action::RequestSlot]))
             }
-            Event::Unload(Cause::Asked) => Ok((Self::Unloaded, vec![])),
+            Event::Unload(Cause::Requested) => Ok((Self::Unloaded, vec![])),
             other => self.reject(other),
         }
     }
@@ -152,7 +152,7 @@ impl State {
                 Ok((Self::Downloading(load), vec![Action::Download]))
             }
             Event::SlotGranted => Ok((Self::Starting(HostedLoad::new(load)), vec![Action::Spawn])),
-            Event::Unload(Cause::Asked) => {
+            Event::Unload(Cause::Requested) => {
                 Ok((Self::Unloaded, vec![Action::ReleaseSlot, cancelled(load)]))
             }
             Event::Reload(next) => Ok((Self::Pending(next), vec![cancelled(load)])),
@@ -168,7 +168,7 @@ impl State {
         match event {
             Event::Load(_) => self.unchanged(),
             Event::Downloaded => Ok((Self::Starting(HostedLoad::new(load)), vec![Action::Spawn])),
-            Event::Unload(Cause::Asked) => Ok((Self::Unloaded, with(stop(), cancelled(load)))),
+            Event::Unload(Cause::Requested) => Ok((Self::Unloaded, with(stop(), cancelled(load)))),
             Event::Reload(next) => {
                 let actions = with(with(stop(), cancelled(load)), Action::RequestSlot);
                 Ok((Self::Pending(next), actions))
@@ -184,13 +184,13 @@ impl State {
         let terminating = run.terminating.is_some();
         match event {
             Event::Load(_) => self.unchanged(),
-            Event::Inspected if !terminating && self.stage() == Stage::Starting => {
+            Event::Inspected if !terminating && self.kind() == StateKind::Starting => {
                 Ok((Self::Loading(run), vec![Action::BuildEngine]))
             }
-            Event::EngineBuilt if !terminating && self.stage() == Stage::Loading => {
+            Event::EngineBuilt if !terminating && self.kind() == StateKind::Loading => {
                 Ok((Self::Warming(run), vec![]))
             }
-            Event::Warmed if !terminating && self.stage() == Stage::Warming => {
+            Event::Warmed if !terminating && self.kind() == StateKind::Warming => {
                 let finish = Action::Finish(run.load.id.clone(), LoadOutcome::Succeeded);
                 Ok((
                     Self::Ready(run),
@@ -211,10 +211,10 @@ impl State {
                 let outcome = LoadOutcome::Failed(failure.clone());
                 let finish = Action::Finish(run.load.id.clone(), outcome);
                 let actions = vec![Action::ReleaseSlot, finish];
-                Ok((Self::lost_unreaped(run.load, failure), actions))
+                Ok((Self::unreaped(run.load, failure), actions))
             }
-            Event::Unload(Cause::Asked) => Ok(Self::abandon(run, None)),
-            Event::Reload(next) => Ok(Self::abandon(run, Some(next))),
+            Event::Unload(Cause::Requested) => Ok(Self::cancel_load(run, None)),
+            Event::Reload(next) => Ok(Self::cancel_load(run, Some(next))),
             other => self.reject(other),
         }
     }
@@ -234,12 +234,17 @@ impl State {
             Event::Exited { failure, restart } => {
                 let failure = run.terminating.unwrap_or(failure);
                 let cut_off = Action::CutOff(failure.clone());
-                Ok(Self::lose(run.load, failure, restart, vec![cut_off]))
+                Ok(Self::after_worker_loss(
+                    run.load,
+                    failure,
+                    restart,
+                    vec![cut_off],
+                ))
             }
             Event::Unreaped => {
                 let failure = run.terminating.unwrap_or_else(unreaped);
                 let actions = vec![Action::CutOff(failure.clone())];
-                Ok((Self::lost_unreaped(run.load, failure), actions))
+                Ok((Self::unreaped(run.load, failure), actions))
             }
             Event::Stable => {
                 let load = Load {
@@ -254,7 +259,7 @@ impl State {
 
     /// A worker is gone, and no load is under way any more: the policy of the last one, `load`, says whether there is
     /// another, `restart`.
-    fn lose(
+    fn after_worker_loss(
         load: Load,
         failure: Failure,
         restart: LoadId,
@@ -281,7 +286,7 @@ impl State {
                 };
                 Ok((Self::Pending(load), vec![Action::RequestSlot]))
             }
-            Event::Unload(Cause::Asked) => Ok((Self::Unloaded, vec![cancelled(load)])),
+            Event::Unload(Cause::Requested) => Ok((Self::Unloaded, vec![cancelled(load)])),
             Event::Reload(next) => Ok((
                 Self::Pending(next),
                 vec![cancelled(load), Action::RequestSlot],
@@ -320,7 +325,7 @@ impl State {
 
     fn reject(&self, event: Event) -> Transition {
         Err(Rejected {
-            stage: self.stage(),
+            kind: self.kind(),
             event,
         })
     }

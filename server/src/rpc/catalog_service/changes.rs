@@ -7,7 +7,7 @@ use hangar_client::v1::{
     UpdateModelRequest, UpdateModelResponse,
 };
 
-use super::{Core, mask::Mask, message};
+use super::{CatalogHandlers, mask::Mask, message};
 use crate::{
     catalog::{CatalogEntry, EntryChange, ModelOrigin, NewEntry},
     lifecycle::{RegistryError, UnloadReport},
@@ -21,7 +21,7 @@ use crate::{
     wire,
 };
 
-impl Core {
+impl CatalogHandlers {
     pub(super) async fn create(
         &self,
         request: CreateModelRequest,
@@ -47,7 +47,7 @@ impl Core {
         };
         if request.validate_only {
             let entry = self.fleet.check_create(new).await?;
-            let model = Some(message::given(&entry));
+            let model = Some(message::writable_fields(&entry));
             return Ok(CreateModelResponse { model });
         }
         let response = |entry: &CatalogEntry| CreateModelResponse {
@@ -148,7 +148,7 @@ fn merge(
     entry: &CatalogEntry,
     violations: &mut Violations,
 ) -> Result<Result<Spec, ApiError>, ApiError> {
-    let merged = mask.apply(given, &message::given(entry))?;
+    let merged = mask.apply(given, &message::writable_fields(entry))?;
     let Some(spec) = merged.spec else {
         violations.add("model.spec", "is required");
         return Ok(Ok(Spec::clone(&entry.spec)));

@@ -3,7 +3,7 @@
 use hangar_client::v1::{ListModelsRequest, ListModelsResponse, ModelKind, ModelOrder, SourceKind};
 use prost::Message;
 
-use super::{Core, message, page_token};
+use super::{CatalogHandlers, message, page_token};
 use crate::{
     catalog::{self, ListFilter, ListOrder, ListQuery},
     rpc::{
@@ -23,7 +23,7 @@ const MAX_BYTES: usize = 3 << 20;
 /// Labels of a filter.
 const MAX_LABELS: usize = 64;
 
-impl Core {
+impl CatalogHandlers {
     pub(super) async fn list(
         &self,
         request: ListModelsRequest,
@@ -64,9 +64,9 @@ fn query(request: &ListModelsRequest) -> Result<ListQuery, ApiError> {
     let size = request.page_size <= MAX_PAGE;
     violations.check(size, "page_size", "must be at most 1000");
     let filter = request.filter.clone().unwrap_or_default();
-    let source = violations.note("filter.source", SourceKind::try_from(filter.source));
-    let kind = violations.note("filter.kind", ModelKind::try_from(filter.kind));
-    let order = violations.note("order_by", ModelOrder::try_from(request.order_by));
+    let source = violations.check_result("filter.source", SourceKind::try_from(filter.source));
+    let kind = violations.check_result("filter.kind", ModelKind::try_from(filter.kind));
+    let order = violations.check_result("order_by", ModelOrder::try_from(request.order_by));
     let labels = filter.labels.len() <= MAX_LABELS
         && filter
             .labels

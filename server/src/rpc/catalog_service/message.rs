@@ -20,12 +20,12 @@ pub(super) fn model(entry: &CatalogEntry) -> v1::Model {
         create_time: Some(entry.created.into()),
         update_time: Some(entry.updated.into()),
         origin: origin.into(),
-        ..given(entry)
+        ..writable_fields(entry)
     }
 }
 
 /// The entry without what is output only.
-pub(super) fn given(entry: &CatalogEntry) -> v1::Model {
+pub(super) fn writable_fields(entry: &CatalogEntry) -> v1::Model {
     v1::Model {
         model_id: entry.id.to_string(),
         spec: Some(wire::spec(&entry.spec)),

@@ -21,17 +21,17 @@ pub(super) fn write(
     request: &ListModelsRequest,
     position: &ListPosition,
 ) -> String {
-    let place = place(position);
-    let signature = sign(key, request, &place);
-    let bytes = signature.iter().chain(&place);
+    let position_bytes = encode_position(position);
+    let signature = sign(key, request, &position_bytes);
+    let bytes = signature.iter().chain(&position_bytes);
     bytes.map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Where the page of `request` begins. `None` when its token was not given for it.
 pub(super) fn read(key: &[u8; 32], request: &ListModelsRequest) -> Option<ListPosition> {
     let bytes = unhex(&request.page_token)?;
-    let (signature, place) = bytes.split_at_checked(SIGNATURE)?;
-    let expected = sign(key, request, place);
+    let (signature, position_bytes) = bytes.split_at_checked(SIGNATURE)?;
+    let expected = sign(key, request, position_bytes);
     let differences = signature
         .iter()
         .zip(expected)
@@ -39,21 +39,21 @@ pub(super) fn read(key: &[u8; 32], request: &ListModelsRequest) -> Option<ListPo
     if differences != 0 {
         return None;
     }
-    let (micros, id) = place.split_first_chunk()?;
+    let (micros, id) = position_bytes.split_first_chunk()?;
     Some(ListPosition {
         key: i64::from_be_bytes(*micros),
         id: ModelId::parse(std::str::from_utf8(id).ok()?).ok()?,
     })
 }
 
-fn place(position: &ListPosition) -> Vec<u8> {
-    let mut place = position.key.to_be_bytes().to_vec();
-    place.extend(position.id.as_str().bytes());
-    place
+fn encode_position(position: &ListPosition) -> Vec<u8> {
+    let mut position_bytes = position.key.to_be_bytes().to_vec();
+    position_bytes.extend(position.id.as_str().bytes());
+    position_bytes
 }
 
 /// HMAC-SHA256 (RFC 2104), cut to [`SIGNATURE`] bytes.
-fn sign(key: &[u8; 32], request: &ListModelsRequest, place: &[u8]) -> [u8; SIGNATURE] {
+fn sign(key: &[u8; 32], request: &ListModelsRequest, position_bytes: &[u8]) -> [u8; SIGNATURE] {
     let list = ListModelsRequest {
         page_size: 0,
         page_token: String::new(),
@@ -72,7 +72,7 @@ fn sign(key: &[u8; 32], request: &ListModelsRequest, place: &[u8]) -> [u8; SIGNA
     let inner = Sha256::new()
         .chain_update(pad(0x36))
         .chain_update(list.encode_length_delimited_to_vec())
-        .chain_update(place)
+        .chain_update(position_bytes)
         .finalize();
     let outer = Sha256::new()
         .chain_update(pad(0x5c))

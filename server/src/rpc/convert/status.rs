@@ -4,7 +4,7 @@ use hangar_client::v1;
 
 use super::reason;
 use crate::{
-    model::{LoadPhase, ModelMemory, Progress, Stage, Status, SuspendCause, Suspension},
+    model::{LoadPhase, ModelMemory, Progress, StateKind, Status, SuspendCause, Suspension},
     wire::duration,
 };
 
@@ -12,7 +12,7 @@ use crate::{
 pub(in crate::rpc) fn status(status: &Status) -> v1::ModelStatus {
     v1::ModelStatus {
         model_id: status.model_id.to_string(),
-        state: state(status.stage).into(),
+        state: state(status.state).into(),
         generation: status.generation.0,
         load_id: status
             .load_id
@@ -70,9 +70,9 @@ fn progress(progress: Progress) -> v1::Progress {
     }
 }
 
-/// The state of the API with the name of `stage`.
-fn state(stage: Stage) -> v1::ModelState {
-    let name = format!("MODEL_STATE_{}", stage.name().to_uppercase());
+/// The state of the API with the name of `kind`.
+fn state(kind: StateKind) -> v1::ModelState {
+    let name = format!("MODEL_STATE_{}", kind.name().to_uppercase());
     v1::ModelState::from_str_name(&name).unwrap_or_default()
 }
 
@@ -90,12 +90,12 @@ mod tests {
 
     #[test]
     fn every_state_of_the_api_is_a_stage_under_the_same_name() {
-        for &stage in Stage::VARIANTS {
-            let name = format!("MODEL_STATE_{}", stage.name().to_uppercase());
-            assert_eq!(state(stage).as_str_name(), name);
+        for &kind in StateKind::VARIANTS {
+            let name = format!("MODEL_STATE_{}", kind.name().to_uppercase());
+            assert_eq!(state(kind).as_str_name(), name);
         }
         let states = (1..).map_while(|number| v1::ModelState::try_from(number).ok());
-        assert_eq!(states.count(), Stage::VARIANTS.len());
+        assert_eq!(states.count(), StateKind::VARIANTS.len());
     }
 
     #[test]

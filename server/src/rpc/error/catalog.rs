@@ -1,6 +1,6 @@
 //! The errors that callers get when the catalog refuses.
 
-use super::{ApiError, refusal::CatalogRefusal};
+use super::{ApiError, catalog_refusal::CatalogRefusal};
 use crate::{
     catalog::{DeleteError, RegisterError, StorageError, UpdateError},
     lifecycle::{RegistryError, UnknownModel},
@@ -58,7 +58,7 @@ impl From<RegistryError> for ApiError {
             RegistryError::Loaded(id) => CatalogRefusal::Loaded(id).into(),
             RegistryError::Storage(error) => error.into(),
             RegistryError::ShuttingDown => Self::ShuttingDown,
-            RegistryError::Lost => Self::Internal(error.to_string()),
+            RegistryError::ModelTaskFailed => Self::Internal(error.to_string()),
         }
     }
 }

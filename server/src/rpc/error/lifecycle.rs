@@ -1,6 +1,6 @@
 //! The errors that callers get when the lifecycle refuses.
 
-use super::{ApiError, refusal::CatalogRefusal};
+use super::{ApiError, catalog_refusal::CatalogRefusal};
 use crate::{
     catalog::NameTaken,
     lifecycle::{
@@ -50,7 +50,7 @@ impl From<LoadError> for ApiError {
             LoadError::Register(error) => error.into(),
             LoadError::Storage(error) => error.into(),
             LoadError::ShuttingDown => Self::ShuttingDown,
-            LoadError::Lost => Self::Internal(error.to_string()),
+            LoadError::ModelTaskFailed => Self::Internal(error.to_string()),
         }
     }
 }
@@ -107,7 +107,7 @@ impl ApiError {
                 model: id.to_string(),
                 holders,
             },
-            UnloadError::Lost => Self::Internal(error.to_string()),
+            UnloadError::ModelTaskFailed => Self::Internal(error.to_string()),
             UnloadError::Storage(error) => error.into(),
         }
     }

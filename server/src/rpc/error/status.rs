@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hangar_client::v1::ErrorReason;
+use http::{HeaderMap, HeaderValue};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -14,6 +15,16 @@ use crate::{
 
 /// Nobody is sent back sooner, which would be before anything has changed.
 const SHORTEST_RETRY: Duration = Duration::from_millis(100);
+
+/// The trailers that end a call with `status`, one of ours.
+pub(in crate::rpc) fn trailers(status: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(3);
+    if status.add_header(&mut trailers).is_err() {
+        // Only a status with bytes that no header can carry fails, which ours do not have.
+        trailers.insert(Status::GRPC_STATUS, HeaderValue::from(status.code() as i32));
+    }
+    trailers
+}
 
 pub(super) fn invalid(violations: Vec<(String, String)>) -> Status {
     let summary: Vec<_> = violations

@@ -1,7 +1,7 @@
 //! Encoded responses that a caller of Generate has not taken yet.
 //!
 //! Putting one in never waits. Beyond a few, chunks are decoded and put together, so that a slow caller finds
-//! fewer and longer ones; what is held is never more than the answer.
+//! fewer and longer ones; what is buffered is never more than the answer.
 
 use std::{
     collections::VecDeque,
@@ -19,16 +19,16 @@ use crate::rpc::error::ApiError;
 type Response = Result<Bytes, Status>;
 
 /// The side that the responses come from.
-pub(super) struct Outbox(Arc<Shared>);
+pub(super) struct Outbox(Arc<Channel>);
 
 /// The side of the caller.
-pub(super) struct Inbox(Arc<Shared>);
+pub(super) struct Inbox(Arc<Channel>);
 
 #[derive(Default)]
-struct Shared(Mutex<Held>);
+struct Channel(Mutex<Buffered>);
 
 #[derive(Default)]
-struct Held {
+struct Buffered {
     chunks: VecDeque<Bytes>,
     /// What came after these: one chunk of each answer.
     rest: VecDeque<GenerateChunk>,
@@ -37,13 +37,13 @@ struct Held {
     caller: Option<Waker>,
 }
 
-/// Chunks that are held as they came.
+/// Chunks that are kept as they came.
 const CHUNKS: usize = 16;
 
 /// An empty outbox.
 pub(super) fn outbox() -> (Outbox, Inbox) {
-    let shared = Arc::new(Shared::default());
-    (Outbox(shared.clone()), Inbox(shared))
+    let channel = Arc::new(Channel::default());
+    (Outbox(channel.clone()), Inbox(channel))
 }
 
 impl Outbox {
@@ -53,15 +53,15 @@ impl Outbox {
     ///
     /// When it cannot be decoded, should it have to be.
     pub(super) fn put(&mut self, response: Bytes) -> Result<(), DecodeError> {
-        self.0.change(|held| {
-            if held.rest.is_empty() && held.chunks.len() < CHUNKS {
-                held.chunks.push_back(response);
+        self.0.change(|buffered| {
+            if buffered.rest.is_empty() && buffered.chunks.len() < CHUNKS {
+                buffered.chunks.push_back(response);
                 return Ok(());
             }
             if let Some(Event::Chunk(chunk)) = GenerateResponse::decode(response)?.event {
-                match held.rest.back_mut() {
+                match buffered.rest.back_mut() {
                     Some(rest) if rest.index == chunk.index => append(rest, chunk),
-                    _ => held.rest.push_back(chunk),
+                    _ => buffered.rest.push_back(chunk),
                 }
             }
             Ok(())
@@ -70,9 +70,9 @@ impl Outbox {
 
     /// Adds the last response.
     pub(super) fn end(self, last: Response) {
-        self.0.change(|held| {
-            held.ended = true;
-            held.last = Some(last);
+        self.0.change(|buffered| {
+            buffered.ended = true;
+            buffered.last = Some(last);
         });
     }
 }
@@ -81,10 +81,10 @@ impl Drop for Outbox {
     /// An answer has an end, also one whose task panicked; unless its caller has gone, which is no fault.
     fn drop(&mut self) {
         let awaited = Arc::strong_count(&self.0) > 1;
-        self.0.change(|held| {
-            if awaited && !held.ended {
-                held.ended = true;
-                held.last = Some(Err(
+        self.0.change(|buffered| {
+            if awaited && !buffered.ended {
+                buffered.ended = true;
+                buffered.last = Some(Err(
                     ApiError::Internal("the answer was dropped".to_owned()).into()
                 ));
             }
@@ -95,20 +95,20 @@ impl Drop for Outbox {
 impl Inbox {
     /// The next response; `None` after the last.
     pub(super) fn poll_next(&mut self, context: &Context<'_>) -> Poll<Option<Response>> {
-        let mut held = self.0.lock();
-        if let Some(response) = held.chunks.pop_front() {
+        let mut buffered = self.0.lock();
+        if let Some(response) = buffered.chunks.pop_front() {
             return Poll::Ready(Some(Ok(response)));
         }
-        if let Some(rest) = held.rest.pop_front() {
-            drop(held);
+        if let Some(rest) = buffered.rest.pop_front() {
+            drop(buffered);
             let event = Some(Event::Chunk(rest));
             let response = GenerateResponse { event }.encode_to_vec();
             return Poll::Ready(Some(Ok(response.into())));
         }
-        if held.ended {
-            return Poll::Ready(held.last.take());
+        if buffered.ended {
+            return Poll::Ready(buffered.last.take());
         }
-        held.caller = Some(context.waker().clone());
+        buffered.caller = Some(context.waker().clone());
         Poll::Pending
     }
 }
@@ -122,11 +122,11 @@ fn append(rest: &mut GenerateChunk, chunk: GenerateChunk) {
     rest.prompt_logprobs.extend(chunk.prompt_logprobs);
 }
 
-impl Shared {
-    fn change<T>(&self, change: impl FnOnce(&mut Held) -> T) -> T {
+impl Channel {
+    fn change<T>(&self, change: impl FnOnce(&mut Buffered) -> T) -> T {
         let (changed, caller) = {
-            let mut held = self.lock();
-            (change(&mut held), held.caller.take())
+            let mut buffered = self.lock();
+            (change(&mut buffered), buffered.caller.take())
         };
         if let Some(caller) = caller {
             caller.wake();
@@ -134,7 +134,7 @@ impl Shared {
         changed
     }
 
-    fn lock(&self) -> MutexGuard<'_, Held> {
+    fn lock(&self) -> MutexGuard<'_, Buffered> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

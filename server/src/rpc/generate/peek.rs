@@ -61,20 +61,20 @@ fn tokens(mut chunk: &[u8]) -> Result<u32, Malformed> {
     let mut tokens = 0;
     while !chunk.is_empty() {
         match field(&mut chunk)? {
-            (TEXT | REASONING, Held::Bytes(text)) => {
+            (TEXT | REASONING, WireValue::Bytes(text)) => {
                 std::str::from_utf8(text).map_err(|_| Malformed("the text is not UTF-8"))?;
             }
-            (TOKEN_IDS, Held::Bytes(mut ids)) => {
+            (TOKEN_IDS, WireValue::Bytes(mut ids)) => {
                 while !ids.is_empty() {
                     varint(&mut ids)?;
                     tokens += 1;
                 }
             }
-            (LOGPROBS | PROMPT_LOGPROBS, Held::Bytes(logprob)) => {
+            (LOGPROBS | PROMPT_LOGPROBS, WireValue::Bytes(logprob)) => {
                 TokenLogprob::decode(logprob)
                     .map_err(|_| Malformed("a log probability cannot be decoded"))?;
             }
-            (INDEX, Held::Number) => {}
+            (INDEX, WireValue::Number) => {}
             (TEXT | TOKEN_IDS | LOGPROBS | REASONING | INDEX | PROMPT_LOGPROBS, _) => {
                 return Err(Malformed("a field is of another type"));
             }
@@ -85,15 +85,15 @@ fn tokens(mut chunk: &[u8]) -> Result<u32, Malformed> {
     Ok(tokens)
 }
 
-/// What a field holds.
+/// The value of a field, as it is encoded.
 #[derive(Clone, Copy)]
-enum Held<'a> {
+enum WireValue<'a> {
     Number,
     Bytes(&'a [u8]),
     Other,
 }
 
-impl<'a> Held<'a> {
+impl<'a> WireValue<'a> {
     fn bytes(self) -> Option<&'a [u8]> {
         match self {
             Self::Bytes(bytes) => Some(bytes),
@@ -102,8 +102,8 @@ impl<'a> Held<'a> {
     }
 }
 
-/// Takes a field: its number, and what it holds.
-fn field<'a>(bytes: &mut &'a [u8]) -> Result<(usize, Held<'a>), Malformed> {
+/// Takes a field: its number and its value.
+fn field<'a>(bytes: &mut &'a [u8]) -> Result<(usize, WireValue<'a>), Malformed> {
     let key = varint(bytes)?;
     let number = key >> 3;
     if number == 0 || u32::try_from(key).is_err() {
@@ -112,22 +112,22 @@ fn field<'a>(bytes: &mut &'a [u8]) -> Result<(usize, Held<'a>), Malformed> {
     let length = match key & 7 {
         VARINT => {
             varint(bytes)?;
-            return Ok((number, Held::Number));
+            return Ok((number, WireValue::Number));
         }
         FIXED64 => 8,
         FIXED32 => 4,
         LENGTH_DELIMITED => varint(bytes)?,
         _ => return Err(Malformed("a field is of no type")),
     };
-    let (held, rest) = bytes
+    let (value, rest) = bytes
         .split_at_checked(length)
         .ok_or(Malformed("a field is longer than what holds it"))?;
     *bytes = rest;
-    let held = match key & 7 {
-        LENGTH_DELIMITED => Held::Bytes(held),
-        _ => Held::Other,
+    let value = match key & 7 {
+        LENGTH_DELIMITED => WireValue::Bytes(value),
+        _ => WireValue::Other,
     };
-    Ok((number, held))
+    Ok((number, value))
 }
 
 /// Takes a number.

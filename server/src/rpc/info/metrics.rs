@@ -34,7 +34,7 @@ pub(super) fn metrics(usage: &UsageReport, status: &Status) -> ModelMetrics {
 }
 
 pub(super) fn sample(sample: &HistorySample) -> UsageSample {
-    let judged = u64::from(sample.succeeded) + u64::from(sample.failed);
+    let finished = u64::from(sample.succeeded) + u64::from(sample.failed);
     UsageSample {
         start_time: Some(sample.start().into()),
         duration: wire::duration(sample.duration()),
@@ -42,7 +42,7 @@ pub(super) fn sample(sample: &HistorySample) -> UsageSample {
         succeeded: sample.succeeded.into(),
         failed: sample.failed.into(),
         cancelled: sample.cancelled.into(),
-        success_rate: rate(sample.succeeded.into(), judged),
+        success_rate: rate(sample.succeeded.into(), finished),
         prompt_tokens: sample.prompt_tokens,
         completion_tokens: sample.completion_tokens,
         tokens_per_second: sample.tokens_per_second(),

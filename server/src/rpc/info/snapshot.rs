@@ -1,4 +1,4 @@
-//! The answer to GetInfo.
+//! The response to GetInfo.
 //!
 //! Invariant: its cost is that of the models that it describes and of those that hold memory, however many
 //! are registered.
@@ -24,17 +24,17 @@ pub(in crate::rpc) struct Sources<'a> {
     pub(in crate::rpc) started: ServerStart,
 }
 
-/// Models in one answer.
+/// Models in one response.
 const MAX_MODELS: usize = 1000;
 
 impl Sources<'_> {
-    /// Answers `request`. Reads a few files of /proc, and the catalog.
-    pub(in crate::rpc) async fn answer(
+    /// The response to `request`. Reads a few files of /proc, and the catalog.
+    pub(in crate::rpc) async fn response(
         &self,
         request: &GetInfoRequest,
     ) -> Result<GetInfoResponse, ApiError> {
         let mut violations = Violations::default();
-        violations.note("view", InfoView::try_from(request.view));
+        violations.check_result("view", InfoView::try_from(request.view));
         let only = match request.model_id.as_str() {
             "" => None,
             id => violations.model_id("model_id", id),

@@ -7,7 +7,7 @@ use hangar_client::v1::{
 };
 use tonic::Status;
 
-use super::{Core, item_error};
+use super::{ModelHandlers, item_error};
 use crate::{
     catalog::ModelOrigin,
     lifecycle::{Fleet, LoadOptions, LoadTicket, Reload},
@@ -21,52 +21,52 @@ use crate::{
 };
 
 /// What is to be loaded.
-enum Wanted {
+enum LoadScope {
     One(ModelId),
     All,
 }
 
-impl Core {
+impl ModelHandlers {
     pub(super) async fn load(
         &self,
         request: LoadModelRequest,
     ) -> Result<LoadModelResponse, ApiError> {
-        let (wanted, options) = self.parse(&request)?;
-        match wanted {
-            Wanted::One(id) if request.validate_only => {
+        let (scope, options) = self.parse(&request)?;
+        match scope {
+            LoadScope::One(id) if request.validate_only => {
                 self.fleet.check_load(&id, &options).await?;
                 Ok(LoadModelResponse::default())
             }
-            Wanted::All if request.validate_only => {
+            LoadScope::All if request.validate_only => {
                 let refused = self.check_all(&options).await?;
                 Ok(LoadModelResponse { loads: refused })
             }
-            Wanted::One(id) => {
+            LoadScope::One(id) => {
                 let ticket = self.fleet.load(&id, options).await?;
                 let load = if request.wait {
-                    self.answer(&ended(&self.fleet, ticket).await?)
+                    self.response(&ended(&self.fleet, ticket).await?)
                 } else {
-                    self.answer(&ticket)
+                    self.response(&ticket)
                 };
                 Ok(LoadModelResponse { loads: vec![load] })
             }
-            Wanted::All => self.load_all(options, request.wait).await,
+            LoadScope::All => self.load_all(options, request.wait).await,
         }
     }
 
-    fn parse(&self, request: &LoadModelRequest) -> Result<(Wanted, LoadOptions), ApiError> {
+    fn parse(&self, request: &LoadModelRequest) -> Result<(LoadScope, LoadOptions), ApiError> {
         let mut violations = Violations::default();
         violations.request_id(&request.request_id);
         let timeout = violations.duration("timeout", request.timeout, Duration::from_millis(1));
-        let wanted = match &request.target {
-            Some(Target::ModelId(id)) => violations.model_id("model_id", id).map(Wanted::One),
-            Some(Target::All(true)) => Some(Wanted::All),
+        let scope = match &request.target {
+            Some(Target::ModelId(id)) => violations.model_id("model_id", id).map(LoadScope::One),
+            Some(Target::All(true)) => Some(LoadScope::All),
             Some(Target::All(false)) | None => {
                 violations.add("model_id", "is required, or all");
                 None
             }
         };
-        let of_all = matches!(wanted, Some(Wanted::All));
+        let of_all = matches!(scope, Some(LoadScope::All));
         violations.check(
             !of_all || request.spec.is_none(),
             "spec",
@@ -81,7 +81,7 @@ impl Core {
             .spec
             .as_ref()
             .map_or(Ok(()), validate::refuse_later_fields)?;
-        let wanted = wanted.ok_or_else(|| ApiError::invalid("model_id", "is required"))?;
+        let scope = scope.ok_or_else(|| ApiError::invalid("model_id", "is required"))?;
         let options = LoadOptions {
             spec,
             reload: match request.force_reload {
@@ -93,7 +93,7 @@ impl Core {
             may_evict: !of_all,
             ..LoadOptions::new(timeout.unwrap_or(self.options.load_timeout))
         };
-        Ok((wanted, options))
+        Ok((scope, options))
     }
 
     /// Loads of all models that would be refused.
@@ -131,9 +131,9 @@ impl Core {
             let load = match ticket.map_err(ApiError::from) {
                 Ok(ticket) if wait => {
                     let ended = ended(&self.fleet, ticket).await;
-                    ended.map(|ticket| self.answer(&ticket))
+                    ended.map(|ticket| self.response(&ticket))
                 }
-                Ok(ticket) => Ok(self.answer(&ticket)),
+                Ok(ticket) => Ok(self.response(&ticket)),
                 Err(error) => Err(error),
             };
             loads.push(load.unwrap_or_else(|error| self.refused(&id, error)));
@@ -151,7 +151,7 @@ impl Core {
         }
     }
 
-    fn answer(&self, ticket: &LoadTicket) -> ModelLoad {
+    fn response(&self, ticket: &LoadTicket) -> ModelLoad {
         let id = &ticket.status.model_id;
         let model = self.fleet.tracked(id);
         let estimate = model.and_then(|model| model.facts().learned.metadata.load_duration);
@@ -176,8 +176,8 @@ pub(in crate::rpc) async fn ended(
     mut ticket: LoadTicket,
 ) -> Result<LoadTicket, ApiError> {
     if let Some(outcome) = ticket.outcome.take() {
-        let lost = || Err(Failure::of_a_lost_task());
-        let ended = outcome.wait().await.unwrap_or_else(lost);
+        let no_reply = || Err(Failure::of_a_lost_task());
+        let ended = outcome.wait().await.unwrap_or_else(no_reply);
         ticket.status = ended.map_err(|failure| {
             if fleet.is_closing() {
                 ApiError::ShuttingDown

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hangar_client::v1::{self, SwitchModelRequest, SwitchModelResponse};
 
-use super::Core;
+use super::ModelHandlers;
 use crate::{
     lifecycle::SwitchOptions,
     model::SwitchStrategy,
@@ -16,7 +16,7 @@ use crate::{
     wire,
 };
 
-impl Core {
+impl ModelHandlers {
     pub(super) async fn switch(
         &self,
         request: SwitchModelRequest,
@@ -30,7 +30,7 @@ impl Core {
             "alias",
             "must differ from model_id",
         );
-        violations.note("strategy", v1::SwitchStrategy::try_from(request.strategy));
+        violations.check_result("strategy", v1::SwitchStrategy::try_from(request.strategy));
         let drain = violations.duration("drain_timeout", request.drain_timeout, Duration::ZERO);
         let timeout = violations.duration("timeout", request.timeout, Duration::from_millis(1));
         let spec = request

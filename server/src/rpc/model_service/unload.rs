@@ -7,14 +7,14 @@ use hangar_client::v1::{
 };
 use tonic::Status;
 
-use super::{Core, item_error};
+use super::{ModelHandlers, item_error};
 use crate::{
     lifecycle::UnloadOptions,
     model::ModelId,
     rpc::{convert, error::ApiError, validate::Violations},
 };
 
-impl Core {
+impl ModelHandlers {
     pub(super) async fn unload(
         &self,
         request: UnloadModelRequest,
@@ -70,7 +70,7 @@ impl Core {
         };
         let mut active = self.fleet.active();
         active.retain(|status| !stays(&status.model_id));
-        self.fleet.undesire_inactive(options.force).await?;
+        self.fleet.clear_desired_of_inactive(options.force).await?;
         let unload = |id: ModelId| {
             let options = options.clone();
             async move {

@@ -63,13 +63,13 @@ impl OpenInferenceApi {
         name: &str,
         version: &str,
     ) -> Result<NamedModel, ApiError> {
-        let asked = model_id(field, name)?;
-        let model = self.fleet.tracked(&asked);
+        let requested_name = model_id(field, name)?;
+        let model = self.fleet.tracked(&requested_name);
         let named = match &model {
             Some(model) => {
                 let facts = model.facts();
                 NamedModel {
-                    asked,
+                    requested_name,
                     id: facts.entry.id.clone(),
                     version: facts.entry.version,
                     kind: facts.entry.spec.kind.or(facts.learned.metadata.kind),
@@ -78,9 +78,9 @@ impl OpenInferenceApi {
                 }
             }
             None => {
-                let entry = self.fleet.find(&asked).await?;
+                let entry = self.fleet.find(&requested_name).await?;
                 NamedModel {
-                    asked,
+                    requested_name,
                     version: entry.version,
                     kind: entry.spec.kind.or(entry.learned.metadata.kind),
                     embedding_size: entry.learned.metadata.embedding_size,
@@ -99,7 +99,7 @@ impl OpenInferenceApi {
     }
 
     /// What `request` asks for, whose caller gives up at `deadline`.
-    pub(super) async fn ask(
+    pub(super) async fn parse_request(
         &self,
         request: ModelInferRequest,
         deadline: Option<Deadline>,
@@ -120,22 +120,22 @@ impl OpenInferenceApi {
                 )))
             }
             ModelTask::Generate => {
-                let ask = TextRequest::parse(request, named, deadline)?;
-                Ok(TaskRequest::Text(ask.into()))
+                let request = TextRequest::parse(request, named, deadline)?;
+                Ok(TaskRequest::Text(request.into()))
             }
             ModelTask::Embed => {
-                let ask = EmbeddingRequest::parse(request, named, deadline)?;
-                Ok(TaskRequest::Vectors(ask))
+                let request = EmbeddingRequest::parse(request, named, deadline)?;
+                Ok(TaskRequest::Vectors(request))
             }
         }
     }
 
-    /// The vectors that `ask` wants.
+    /// The vectors that `request` wants.
     pub(super) async fn vectors(
         &self,
-        ask: EmbeddingRequest,
+        request: EmbeddingRequest,
     ) -> Result<ModelInferResponse, Status> {
-        let vectors = embed::embed(&self.fleet, ask.embed).await?;
-        Ok(ask.form.response(vectors))
+        let vectors = embed::embed(&self.fleet, request.embed).await?;
+        Ok(request.form.response(vectors))
     }
 }

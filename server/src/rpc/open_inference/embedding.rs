@@ -17,8 +17,8 @@ use hangar_client::{
 use super::{
     conventions::{Datatype, PLATFORM, TEXT_INPUT},
     named_model::NamedModel,
-    shown::shown,
     text_request::{MAX_NAMED, SamplingSource, parameters, refuse_extensions},
+    truncated::truncated,
 };
 use crate::{
     lifecycle::{ModelRequest, Operation},
@@ -86,7 +86,7 @@ impl EmbeddingRequest {
         Ok(Self {
             embed: Embed {
                 admission: ModelRequest {
-                    name: named.asked,
+                    name: named.requested_name,
                     operation: Operation::Embeddings,
                     priority: parameters.priority,
                     deadline: earliest(deadline, parameters.timeout),
@@ -144,7 +144,7 @@ impl VectorsForm {
     }
 }
 
-/// What ModelMetadata says of an embedding model whose vectors have `size` numbers.
+/// What ModelMetadata says of an embedding model.
 pub(super) fn metadata(named: &NamedModel) -> ModelMetadataResponse {
     let tensor = |name: &str, datatype: Datatype, shape: Vec<i64>| TensorMetadata {
         name: name.to_owned(),
@@ -228,7 +228,7 @@ fn text_input<'a>(
     let others = request.inputs.iter().enumerate();
     let others = others.filter(|(_, input)| !is_known(input));
     for (n, input) in others.take(MAX_NAMED) {
-        let what = format!("{} is no input of this model", shown(&input.name));
+        let what = format!("{} is no input of this model", truncated(&input.name));
         violations.add(format!("inputs[{n}].name"), what);
     }
     match &request.inputs[..] {
@@ -261,8 +261,8 @@ fn elements(
             violations.add("inputs[0].contents", what);
             None
         }
-        Some(raw) => violations.note("raw_input_contents[0]", from_raw(raw.clone(), count)),
-        None => violations.note("inputs[0].contents", from_typed(contents, count)),
+        Some(raw) => violations.check_result("raw_input_contents[0]", from_raw(raw.clone(), count)),
+        None => violations.check_result("inputs[0].contents", from_typed(contents, count)),
     }
 }
 
@@ -328,7 +328,7 @@ fn check_outputs(request: &ModelInferRequest, violations: &mut Violations) {
     );
     if let Some(output) = request.outputs.first() {
         if output.name != EMBEDDING {
-            let what = format!("{} is no output of this model", shown(&output.name));
+            let what = format!("{} is no output of this model", truncated(&output.name));
             violations.add("outputs[0].name", what);
         }
         let none = output.parameters.is_empty();

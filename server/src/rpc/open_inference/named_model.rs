@@ -9,8 +9,8 @@ use crate::{
 
 /// A registered model that a request names.
 pub(super) struct NamedModel {
-    /// The name by which the request asks for it: its id, or an alias.
-    pub(super) asked: ModelId,
+    /// The name that the request has: its id, or an alias.
+    pub(super) requested_name: ModelId,
     pub(super) id: ModelId,
     pub(super) version: u64,
     /// `None` until its first load has shown it.

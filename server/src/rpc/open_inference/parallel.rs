@@ -76,7 +76,7 @@ pub(super) fn responses(
     requests
         .take_until(stop.cancelled_owned())
         .map(move |request| match request {
-            Ok(request) => stream::once(call.clone().answer(request))
+            Ok(request) => stream::once(call.clone().respond(request))
                 .flatten()
                 .map(Ok)
                 .boxed(),
@@ -88,20 +88,24 @@ pub(super) fn responses(
 }
 
 impl ParallelCall {
-    async fn answer(self, request: ModelInferRequest) -> OfRequest {
+    async fn respond(self, request: ModelInferRequest) -> OfRequest {
         let failed = Failed {
             model: request.model_name.clone(),
             id: request.id.clone(),
         };
         let begun = async {
-            Ok(match self.api.ask(request, self.deadline).await? {
-                TaskRequest::Text(ask) => {
-                    let TextRequest { generate, form } = *ask;
-                    let generation = self.begin(generate).await?;
-                    pieces(form, generation, failed.clone()).boxed()
-                }
-                TaskRequest::Vectors(ask) => stream::iter(self.vectors(ask).await?).boxed(),
-            })
+            Ok(
+                match self.api.parse_request(request, self.deadline).await? {
+                    TaskRequest::Text(request) => {
+                        let TextRequest { generate, form } = *request;
+                        let generation = self.begin(generate).await?;
+                        pieces(form, generation, failed.clone()).boxed()
+                    }
+                    TaskRequest::Vectors(request) => {
+                        stream::iter(self.vectors(request).await?).boxed()
+                    }
+                },
+            )
         };
         match begun.await {
             Ok(responses) => responses,
@@ -109,13 +113,13 @@ impl ParallelCall {
         }
     }
 
-    /// The responses with the vectors that `ask` wants.
+    /// The responses with the vectors that `request` wants.
     async fn vectors(
         &self,
-        ask: EmbeddingRequest,
+        request: EmbeddingRequest,
     ) -> Result<Vec<ModelStreamInferResponse>, Status> {
-        let (api, form) = (self.api.clone(), ask.form.clone());
-        let vectors = self.apart(async move { api.vectors(ask).await });
+        let (api, form) = (self.api.clone(), request.form.clone());
+        let vectors = self.run_in_task(async move { api.vectors(request).await });
         let vectors = vectors.await?;
         let mut responses = vec![stream_response(vectors, !form.empty_final)];
         responses.extend(
@@ -128,13 +132,13 @@ impl ParallelCall {
     /// Begins a generation.
     async fn begin(&self, request: Generate) -> Result<DecodedAnswer, Status> {
         let fleet = self.api.fleet.clone();
-        let generation = self.apart(async move { generate::generate(&fleet, request).await });
+        let generation = self.run_in_task(async move { generate::generate(&fleet, request).await });
         Ok(generation.await?.into())
     }
 
     /// Does `work` in a task of its own, so that it goes on while the caller does not read. A caller that went
     /// away ends it.
-    async fn apart<T: Send + 'static>(
+    async fn run_in_task<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Status>> + Send + 'static,
     ) -> Result<T, Status> {

@@ -3,7 +3,7 @@
 use hangar_client::inference::{InferParameter, infer_parameter::ParameterChoice};
 use serde_json::{Map, Number, Value};
 
-use super::shown::shown;
+use super::truncated::truncated;
 use crate::rpc::{generate::Completion, validate::Violations};
 
 /// Names that are known.
@@ -32,7 +32,7 @@ pub(super) fn is_known(name: &str) -> bool {
 /// The parameters in a JSON object.
 pub(super) fn object(text: &[u8], violations: &mut Violations) -> Map<String, Value> {
     let parsed = serde_json::from_slice(text).map_err(|error| format!("must be JSON: {error}"));
-    match violations.note("sampling_parameters", parsed) {
+    match violations.check_result("sampling_parameters", parsed) {
         Some(Value::Object(object)) => object,
         Some(_) => {
             violations.add("sampling_parameters", "must be a JSON object");
@@ -73,7 +73,7 @@ pub(super) fn apply(
         let known = set(name, value, &field, completion, violations);
         if !known && unknown < MAX_NAMED {
             unknown += 1;
-            let what = format!("{} is no parameter of this server", shown(name));
+            let what = format!("{} is no parameter of this server", truncated(name));
             violations.add(prefix, what);
         }
     }
@@ -91,29 +91,39 @@ fn set(
 ) -> bool {
     let sampling = &mut completion.sampling;
     match name {
-        "temperature" => sampling.temperature = violations.note(field, float(value)),
-        "top_p" => sampling.top_p = violations.note(field, float(value)),
-        "min_p" => sampling.min_p = violations.note(field, float(value)),
-        "presence_penalty" => sampling.presence_penalty = violations.note(field, float(value)),
-        "frequency_penalty" => sampling.frequency_penalty = violations.note(field, float(value)),
-        "repetition_penalty" => sampling.repetition_penalty = violations.note(field, float(value)),
-        "top_k" => sampling.top_k = violations.note(field, top_k(value)),
-        "seed" => completion.seed = violations.note(field, whole(value)),
+        "temperature" => sampling.temperature = violations.check_result(field, float(value)),
+        "top_p" => sampling.top_p = violations.check_result(field, float(value)),
+        "min_p" => sampling.min_p = violations.check_result(field, float(value)),
+        "presence_penalty" => {
+            sampling.presence_penalty = violations.check_result(field, float(value))
+        }
+        "frequency_penalty" => {
+            sampling.frequency_penalty = violations.check_result(field, float(value))
+        }
+        "repetition_penalty" => {
+            sampling.repetition_penalty = violations.check_result(field, float(value))
+        }
+        "top_k" => sampling.top_k = violations.check_result(field, top_k(value)),
+        "seed" => completion.seed = violations.check_result(field, whole(value)),
         "max_tokens" => {
             let tokens = whole(value).and_then(|tokens| match u32::try_from(tokens) {
                 Ok(tokens @ 1..) => Ok(tokens),
                 _ => Err("must be from 1 to 4294967295"),
             });
-            completion.max_tokens = violations.note(field, tokens);
+            completion.max_tokens = violations.check_result(field, tokens);
         }
         "logprobs" => {
             let most = whole(value).and_then(|most| match u32::try_from(most) {
                 Ok(most @ 0..=20) => Ok(most),
                 _ => Err("must be at most 20"),
             });
-            completion.logprobs = violations.note(field, most);
+            completion.logprobs = violations.check_result(field, most);
         }
-        "stop" => completion.stop = violations.note(field, stops(value)).unwrap_or_default(),
+        "stop" => {
+            completion.stop = violations
+                .check_result(field, stops(value))
+                .unwrap_or_default()
+        }
         _ => return false,
     }
     true

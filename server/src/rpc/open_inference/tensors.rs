@@ -10,7 +10,7 @@ use hangar_client::inference::{
 
 use super::{
     conventions::{Datatype, SHAPE, Tensor},
-    shown::shown,
+    truncated::truncated,
 };
 use crate::rpc::validate::Violations;
 
@@ -49,7 +49,7 @@ pub(super) fn read(
     }
     for (n, input) in inputs.iter().enumerate() {
         let Some(tensor) = known.iter().find(|tensor| tensor.name == input.name) else {
-            let what = format!("{} is no input of this model", shown(&input.name));
+            let what = format!("{} is no input of this model", truncated(&input.name));
             violations.add(format!("inputs[{n}].name"), what);
             continue;
         };
@@ -107,11 +107,11 @@ fn read_one(
         return None;
     }
     match raw {
-        Some(raw) => violations.note(
+        Some(raw) => violations.check_result(
             &format!("raw_input_contents[{n}]"),
             from_raw(raw, tensor.datatype),
         ),
-        None => violations.note(
+        None => violations.check_result(
             &format!("inputs[{n}].contents"),
             from_typed(contents, tensor.datatype),
         ),

@@ -16,8 +16,8 @@ use super::{
     },
     named_model::NamedModel,
     sampling,
-    shown::shown,
     tensors::{self, Element},
+    truncated::truncated,
 };
 use crate::{
     lifecycle::{ModelRequest, Operation},
@@ -144,7 +144,7 @@ impl TextRequest {
             id: request.id,
         };
         let admission = ModelRequest {
-            name: named.asked,
+            name: named.requested_name,
             operation: Operation::TextCompletion,
             priority: parameters.priority,
             deadline: earliest(deadline, parameters.timeout),
@@ -247,11 +247,13 @@ pub(super) fn parameters(
             (EMPTY_FINAL, Some(ParameterChoice::BoolParam(wanted))) => read.empty_final = *wanted,
             (EMPTY_FINAL, _) => violations.add("parameters", format!("{EMPTY_FINAL} is a bool")),
             (TIMEOUT, choice) => {
-                let timeout = violations.note("parameters.timeout", timeout(choice.as_ref()));
+                let timeout =
+                    violations.check_result("parameters.timeout", timeout(choice.as_ref()));
                 read.timeout = timeout.flatten();
             }
             (PRIORITY, choice) => {
-                let priority = violations.note("parameters.priority", priority(choice.as_ref()));
+                let priority =
+                    violations.check_result("parameters.priority", priority(choice.as_ref()));
                 read.priority = priority.unwrap_or_default();
             }
             (name, _) if is_sampling => {
@@ -261,7 +263,7 @@ pub(super) fn parameters(
                 }
             }
             (name, _) => {
-                let what = format!("{} is no parameter of this server", shown(name));
+                let what = format!("{} is no parameter of this server", truncated(name));
                 violations.add("parameters", what);
             }
         }
@@ -298,7 +300,7 @@ fn whole(choice: Option<&ParameterChoice>) -> Option<u64> {
 fn prompt(text: &Bytes, violations: &mut Violations) -> String {
     let what = "text_input must be UTF-8";
     let text = String::from_utf8(text.to_vec()).map_err(|_| what);
-    let text = violations.note("inputs", text);
+    let text = violations.check_result("inputs", text);
     let empty = text.as_ref().is_some_and(String::is_empty);
     violations.check(!empty, "inputs", "text_input must not be empty");
     let text = text.unwrap_or_default();
@@ -319,7 +321,7 @@ fn outputs(
     }
     for (n, output) in request.outputs.iter().take(MAX_NAMED).enumerate() {
         if !known.iter().any(|tensor| tensor.name == output.name) {
-            let what = format!("{} is no output of this model", shown(&output.name));
+            let what = format!("{} is no output of this model", truncated(&output.name));
             violations.add(format!("outputs[{n}].name"), what);
         }
         let none = output.parameters.is_empty();

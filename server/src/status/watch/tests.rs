@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{super::Change, *};
-use crate::model::{Generation, LoadPhase, Progress, Stage};
+use crate::model::{Generation, LoadPhase, Progress, StateKind};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -27,7 +27,7 @@ fn loading(model: u64, bytes: u64) -> Status {
         eta: None,
     };
     Status {
-        stage: Stage::Loading,
+        state: StateKind::Loading,
         progress: Some(progress),
         ..Status::unloaded(id(model))
     }
@@ -131,7 +131,7 @@ fn progress_is_coalesced_and_never_sent_after_the_transition_that_ended_it() {
     event_log.progress(loading(1, 60));
     event_log.transition(status(1, 1));
     assert!(matches!(watch.poll(), Some(WatchItem::Event(event))
-            if matches!(&event.change, Change::Transition(status) if status.stage == Stage::Unloaded)));
+            if matches!(&event.change, Change::Transition(status) if status.state == StateKind::Unloaded)));
     assert!(watch.poll().is_none());
 }
 

@@ -119,7 +119,7 @@ async fn a_fresh_reading_is_one_that_was_begun_after_it_was_asked_for() {
     reads.recv_timeout(WAIT).expect("a first reading");
     // The reading that is under way is not it.
     let silent = monitor.fresh(Duration::from_millis(50)).await;
-    assert_eq!(silent, Err(DriverUnresponsive));
+    assert_eq!(silent, Err(GpuDriverUnresponsive));
     let before = Instant::now();
     // The reading that is under way, the one that was asked for above, and this one.
     for _ in 0..3 {

@@ -27,7 +27,7 @@ pub(super) fn read(
     let mut adapters = Vec::new();
     for (n, adapter) in spec.adapters.iter().take(MAX_ADAPTERS).enumerate() {
         let field = |name: &str| at(&format!("adapters[{n}].{name}"));
-        let name = violations.note(&field("name"), adapter.name.parse());
+        let name = violations.check_result(&field("name"), adapter.name.parse());
         violations.check(
             names.insert(&adapter.name),
             &field("name"),

@@ -4,7 +4,7 @@ use hangar_client::v1;
 
 use crate::{
     model::{GenerationDefaults, Sampling},
-    wire::{given, sampling::sampling, violations::Violations},
+    wire::{non_zero, sampling::sampling, violations::Violations},
 };
 
 pub(super) fn read(
@@ -16,7 +16,7 @@ pub(super) fn read(
     let field = at("generation_defaults.sampling");
     GenerationDefaults {
         sampling: violations.sampling(&field, message.sampling.as_ref()),
-        max_tokens: given(message.max_tokens),
+        max_tokens: non_zero(message.max_tokens),
         stop: message.stop.clone(),
     }
 }

@@ -6,7 +6,7 @@ use hangar_client::v1;
 
 use crate::{
     model::{RestartMode, RestartPolicy},
-    wire::{duration, given, violations::Violations},
+    wire::{duration, non_zero, violations::Violations},
 };
 
 pub(super) fn read(
@@ -15,7 +15,7 @@ pub(super) fn read(
     violations: &mut Violations,
 ) -> RestartPolicy {
     let default = RestartPolicy::default();
-    violations.note(
+    violations.check_result(
         &at("restart_policy.mode"),
         v1::RestartMode::try_from(policy.mode),
     );
@@ -33,7 +33,7 @@ pub(super) fn read(
     let mut wait = |field: &str, given| violations.duration(&at(field), given, tick);
     RestartPolicy {
         mode,
-        max_attempts: given(policy.max_attempts).unwrap_or(default.max_attempts),
+        max_attempts: non_zero(policy.max_attempts).unwrap_or(default.max_attempts),
         initial_backoff: wait("restart_policy.initial_backoff", policy.initial_backoff)
             .unwrap_or(default.initial_backoff),
         max_backoff: wait("restart_policy.max_backoff", policy.max_backoff)

@@ -49,7 +49,7 @@ fn hub_source(
     violations: &mut Violations,
 ) -> Option<HubSource> {
     let field = at("source.hugging_face.repository");
-    let repository = violations.note(&field, hub.repository.parse());
+    let repository = violations.check_result(&field, hub.repository.parse());
     let relative = |text: &str| {
         text.len() <= 255
             && !text.starts_with('/')

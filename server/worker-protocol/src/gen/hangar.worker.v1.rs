@@ -309,10 +309,10 @@ pub struct WatchStatsResponse {
     /// Length in tokens of the longest prompt that is with the engine and has no first token yet. Told at once
     /// when it is long, and when further requests come to it.
     #[prost(uint64, tag = "7")]
-    pub reading_tokens: u64,
+    pub longest_prefill_tokens: u64,
     /// Length in tokens of the longest prompt that has been read so far.
     #[prost(uint64, tag = "8")]
-    pub longest_read_tokens: u64,
+    pub longest_prefilled_tokens: u64,
     /// How the model was seen to work so far. Unset where nothing has been seen.
     #[prost(message, optional, tag = "9")]
     pub pace: ::core::option::Option<::hangar_client::v1::Pace>,

@@ -8,7 +8,7 @@ use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv, CpuidResult};
 use super::feature::{Feature, Level};
 
 /// What CPUID answers.
-struct Answers {
+struct Cpuid {
     basic: CpuidResult,
     structured: CpuidResult,
     structured_1: CpuidResult,
@@ -22,7 +22,7 @@ const AVX_REGISTERS: u64 = 0b110;
 /// In XCR0: those of AVX-512 too.
 const AVX512_REGISTERS: u64 = 0b1110_0110;
 
-impl Answers {
+impl Cpuid {
     fn read() -> Self {
         let basic = __cpuid(1);
         let has_structured = __cpuid(0).eax >= 7;
@@ -79,12 +79,12 @@ macro_rules! features {
         /// What compilers make use of by themselves. Not so random numbers, which some systems hide, and saving
         /// registers.
         pub(super) fn features() -> Vec<Feature> {
-            let answers = Answers::read();
+            let cpuid = Cpuid::read();
             vec![$(Feature {
                 name: $name,
                 level: $level,
                 built: cfg!(target_feature = $name),
-                present: answers.$leaf.$register >> $bit & 1 == 1 && answers.saves_registers_of($name),
+                present: cpuid.$leaf.$register >> $bit & 1 == 1 && cpuid.saves_registers_of($name),
             }),*]
         }
     };

@@ -7,7 +7,7 @@ use candle_core::{
     cuda::cudarc::driver::{CudaContext, DriverError},
 };
 
-use super::{driver, gpu::Gpu};
+use super::{cuda_error, gpu::Gpu};
 use crate::failure::{Failure, panic_message};
 
 /// Capability that the kernels were compiled for, as the build was given it: "90" is 9.0. Empty: it was not.
@@ -40,19 +40,19 @@ fn find_gpu() -> Result<Gpu, Failure> {
     let failed = |error: DriverError| {
         // Its name, and not what the driver says to it, which takes the driver.
         let code = error.0 as u32;
-        driver::unavailable(code, &format!("{:?}", error.0))
+        cuda_error::unavailable(code, &format!("{:?}", error.0))
     };
     if CudaContext::device_count().map_err(failed)? < 1 {
-        return Err(driver::unavailable(100, "CUDA_ERROR_NO_DEVICE"));
+        return Err(cuda_error::unavailable(100, "CUDA_ERROR_NO_DEVICE"));
     }
     let context = CudaContext::new(0).map_err(failed)?;
     let (major, minor) = context.compute_capability().map_err(failed)?;
     let capability = (major.unsigned_abs(), minor.unsigned_abs());
     let name = context.name().map_err(failed)?;
-    driver::check_capability(BUILT_FOR, capability, &name)?;
+    cuda_error::check_capability(BUILT_FOR, capability, &name)?;
     let uuid = context.uuid().map_err(failed)?;
     Ok(Gpu {
-        uuid: driver::uuid(&uuid.bytes.map(|byte| byte as u8)),
+        uuid: cuda_error::uuid(&uuid.bytes.map(|byte| byte as u8)),
         capability,
         memory: context.total_mem().map_err(failed)? as u64,
     })

@@ -61,7 +61,7 @@ impl MemorySampler {
     }
 
     /// The load has ended, and is known to have taken at least `known` bytes.
-    pub(crate) fn settle(self, known: u64) {
+    pub(crate) fn finish(self, known: u64) {
         drop(self.end);
         // It does nothing that could panic.
         let _ = self.thread.join();

@@ -9,7 +9,8 @@ use hangar_client::v1::{
 
 use crate::{
     engine::{
-        logprobs::Likelihood, picker::NextTokenError, tap::TokenStep, thinking::ThinkingParser,
+        logits_hook::TokenStep, logprobs::TokenLogprobs, reasoning::ReasoningParser,
+        token_selector::NextTokenError,
     },
     stop::StopMatcher,
     tool_calls::ToolCallParser,
@@ -23,11 +24,11 @@ pub(crate) struct Answer {
     stops: StopMatcher,
     /// Tokens that it has at least, before which no stop text ends it.
     min_tokens: u32,
-    thinking: Option<ThinkingParser>,
+    reasoning: Option<ReasoningParser>,
     calls: Option<ToolCallParser>,
-    /// Tokens that are marks of thinking or calls, and what they stand for: they may be special ones, which have no
+    /// Tokens that are tags of reasoning or calls, and what they stand for: they may be special ones, which have no
     /// text.
-    marks: Vec<(u32, &'static str)>,
+    tags: Vec<(u32, &'static str)>,
     /// What the caller has not got yet.
     chunk: GenerateChunk,
     /// Working space: the text of a step.
@@ -50,8 +51,8 @@ pub(crate) struct AnswerRules {
     pub(crate) min_tokens: u32,
     /// What its text is to the prompt's.
     pub(crate) text_mode: TextMode,
-    /// Finds the thinking, if that is to be reported apart.
-    pub(crate) thinking: Option<ThinkingParser>,
+    /// Finds the reasoning, if that is to be reported apart.
+    pub(crate) reasoning: Option<ReasoningParser>,
     /// Finds calls, if the request offers any functions.
     pub(crate) calls: Option<ToolCallParser>,
 }
@@ -75,18 +76,18 @@ impl Answer {
         rules: AnswerRules,
         queued: Duration,
     ) -> Self {
-        let calls = rules.calls.iter().flat_map(|calls| calls.marks());
-        let thinking = rules.thinking.iter().flat_map(ThinkingParser::marks);
-        let marks = calls.copied().chain(thinking);
+        let calls = rules.calls.iter().flat_map(|calls| calls.tags());
+        let reasoning = rules.reasoning.iter().flat_map(ReasoningParser::tags);
+        let tags = calls.copied().chain(reasoning);
         Self {
-            marks: marks
-                .filter_map(|mark| Some((vocabulary.token(mark)?, mark)))
+            tags: tags
+                .filter_map(|tag| Some((vocabulary.token(tag)?, tag)))
                 .collect(),
             joined: vocabulary.text(rules.text_mode),
             vocabulary,
             stops: StopMatcher::new(rules.stops),
             min_tokens: rules.min_tokens,
-            thinking: rules.thinking,
+            reasoning: rules.reasoning,
             calls: rules.calls,
             chunk: GenerateChunk::default(),
             text: String::new(),
@@ -104,8 +105,8 @@ impl Answer {
     pub(crate) fn take(&mut self, step: TokenStep) -> AnswerState {
         match step {
             TokenStep::Failed(fault) => AnswerState::Failed(fault),
-            TokenStep::Prompt { token, likelihood } => {
-                let logprob = self.logprob(token, &likelihood);
+            TokenStep::Prompt { token, logprobs } => {
+                let logprob = self.logprob(token, &logprobs);
                 self.chunk.prompt_logprobs.push(logprob);
                 AnswerState::Open
             }
@@ -117,11 +118,11 @@ impl Answer {
                 token,
                 at,
                 last,
-                likelihood,
+                logprobs,
             } => {
                 self.first.get_or_insert(at);
                 self.latest = Some(at);
-                self.take_token(token, likelihood.as_ref(), last)
+                self.take_token(token, logprobs.as_ref(), last)
             }
         }
     }
@@ -129,17 +130,17 @@ impl Answer {
     fn take_token(
         &mut self,
         token: u32,
-        likelihood: Option<&Likelihood>,
+        logprobs: Option<&TokenLogprobs>,
         last: bool,
     ) -> AnswerState {
         self.completion_tokens += 1;
         self.chunk.token_ids.push(token);
-        if let Some(likelihood) = likelihood {
-            let logprob = self.logprob(token, likelihood);
+        if let Some(logprobs) = logprobs {
+            let logprob = self.logprob(token, logprobs);
             self.chunk.logprobs.push(logprob);
         }
         self.join(token);
-        let thinks = |answer: &Self| answer.thinking.as_ref().is_some_and(|it| it.is_inside());
+        let thinks = |answer: &Self| answer.reasoning.as_ref().is_some_and(|it| it.is_inside());
         let thought = thinks(self);
         let done = self.release();
         self.reasoning_tokens += u32::from(thought || thinks(self));
@@ -181,7 +182,7 @@ impl Answer {
         (self.completion_tokens.saturating_sub(1), took)
     }
 
-    fn logprob(&self, token: u32, likelihood: &Likelihood) -> TokenLogprob {
+    fn logprob(&self, token: u32, logprobs: &TokenLogprobs) -> TokenLogprob {
         let text = |token| String::from_utf8_lossy(&self.vocabulary.bytes_of(token)).into_owned();
         let top = |(token_id, logprob): &(u32, f32)| TopLogprob {
             token_id: *token_id,
@@ -191,22 +192,22 @@ impl Answer {
         TokenLogprob {
             token_id: token,
             text: text(token),
-            logprob: likelihood.logprob,
-            top: likelihood.top.iter().map(top).collect(),
+            logprob: logprobs.logprob,
+            top: logprobs.top.iter().map(top).collect(),
         }
     }
 
     /// Adds what is certain of the text with this token to the step's.
     fn join(&mut self, token: u32) {
-        match self.marks.iter().find(|(mark, _)| *mark == token) {
-            Some((_, mark)) => self.joined.push_literal(mark, &mut self.text),
+        match self.tags.iter().find(|(tag, _)| *tag == token) {
+            Some((_, tag)) => self.joined.push_literal(tag, &mut self.text),
             None => self.joined.push(token, &mut self.text),
         }
     }
 
     /// Gives out the step's text; the end if a stop text came.
     fn release(&mut self) -> Option<AnswerState> {
-        if self.thinking.is_none() && self.calls.is_none() {
+        if self.reasoning.is_none() && self.calls.is_none() {
             let stop = self.stop_in(None)?;
             return Some(self.done(FinishReason::Stop, stop, Vec::new()));
         }
@@ -235,10 +236,10 @@ impl Answer {
     fn give(&mut self, given: &str) {
         let chunk = &mut self.chunk;
         let mut said = String::new();
-        let said = match &mut self.thinking {
+        let said = match &mut self.reasoning {
             None => given,
-            Some(thinking) => {
-                thinking.push(given, &mut chunk.reasoning, &mut said);
+            Some(reasoning) => {
+                reasoning.push(given, &mut chunk.reasoning, &mut said);
                 said.as_str()
             }
         };
@@ -257,7 +258,7 @@ impl Answer {
         let mut rest = String::new();
         self.stops.finish(&mut rest);
         self.give(&rest);
-        self.end_thinking();
+        self.end_reasoning();
         let calls = match &mut self.calls {
             // A call that was cut off is none.
             Some(calls) if reason == FinishReason::Stop || calls.is_prompted() => {
@@ -272,10 +273,10 @@ impl Answer {
         self.done(reason, String::new(), Vec::new())
     }
 
-    fn end_thinking(&mut self) {
+    fn end_reasoning(&mut self) {
         let mut said = String::new();
-        if let Some(thinking) = &mut self.thinking {
-            thinking.finish(&mut self.chunk.reasoning, &mut said);
+        if let Some(reasoning) = &mut self.reasoning {
+            reasoning.finish(&mut self.chunk.reasoning, &mut said);
         }
         match &mut self.calls {
             None => self.chunk.text.push_str(&said),
@@ -283,9 +284,9 @@ impl Answer {
         }
     }
 
-    /// Gives out what turned out to be no mark and no call.
+    /// Gives out what turned out to be no tag and no call.
     fn give_held(&mut self) {
-        self.end_thinking();
+        self.end_reasoning();
         if let Some(calls) = &mut self.calls {
             calls.finish(&mut self.chunk.text);
         }

@@ -24,7 +24,7 @@ use self::{
     messages::ContentForm,
     value::{dict, list, value},
 };
-use crate::{inspect::Templates, tool_calls::ToolCallFormat};
+use crate::{failure::truncated, inspect::Templates, tool_calls::ToolCallFormat};
 
 /// Longest error of a template in characters: it may repeat what it was given.
 const MAX_WORDS: usize = 400;
@@ -79,9 +79,9 @@ impl ChatTemplate {
         {
             chat.environment
                 .add_template_owned(name, source::rewritten(source))
-                .map_err(|e| format!("the chat template is broken: {}", words(&e)))?;
+                .map_err(|e| format!("the chat template is broken: {}", error_text(&e)))?;
         }
-        chat.form = chat.taken_form();
+        chat.form = chat.accepted_form();
         // What comes with the model is judged by each conversation: it may want a system message, or parts.
         if !given.is_empty() {
             chat.try_out(&Content::Text(PROBE.into()))
@@ -96,7 +96,7 @@ impl ChatTemplate {
     }
 
     /// How the model writes calls.
-    pub(crate) fn notation(&self) -> Option<ToolCallFormat> {
+    pub(crate) fn tool_call_format(&self) -> Option<ToolCallFormat> {
         ToolCallFormat::of(&self.with_tools)
     }
 
@@ -145,12 +145,12 @@ impl ChatTemplate {
         self.environment
             .get_template(name)
             .and_then(|template| template.render(dict(given.chain(own))))
-            .map_err(|e| words(&e))
+            .map_err(|e| error_text(&e))
     }
 
     /// What the template takes as content: a list is no use to one that prints it or fails, and a text none to one
     /// in whose prompt it is not.
-    fn taken_form(&self) -> ContentForm {
+    fn accepted_form(&self) -> ContentForm {
         let shows = |content: Content, form| {
             self.try_out_as(&content, form)
                 .is_ok_and(|prompt| prompt.contains(PROBE) && !prompt.contains("'type'"))
@@ -198,18 +198,15 @@ fn environment() -> Environment<'static> {
 }
 
 /// An error of the template library and what caused it, in one line that is not too long.
-fn words(error: &Error) -> String {
+fn error_text(error: &Error) -> String {
     let detail = error
         .detail()
         .map_or_else(|| error.kind().to_string(), ToOwned::to_owned);
-    let mut words: String = detail.chars().take(MAX_WORDS).collect();
-    if words.len() < detail.len() {
-        words.push('…');
-    }
+    let mut error_text = truncated(&detail, MAX_WORDS);
     if let Some(line) = error.line() {
-        words.push_str(&format!(" (line {line} of the template)"));
+        error_text.push_str(&format!(" (line {line} of the template)"));
     }
-    words
+    error_text
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::{
         json::{json_object, json_text},
         tools::Tools,
     },
-    status,
+    grpc_error,
 };
 
 /// Deepest nesting of template options.
@@ -36,7 +36,7 @@ impl Engine {
         tools: &Tools,
     ) -> Result<ChatPrompt, Status> {
         let chat = self.chat.as_ref().map_err(|why| {
-            status::unsupported_by_model(format!(
+            grpc_error::unsupported_by_model(format!(
                 "this model cannot take messages, since {why}; use prompt instead, or give the model \
                  a chat template"
             ))
@@ -46,7 +46,7 @@ impl Engine {
         let rendered = chat.render(&conversation.messages, &tools.functions, &options);
         drop(memory);
         let mut text = rendered.map_err(|why| {
-            status::invalid_field(
+            grpc_error::invalid_field(
                 "messages",
                 format!("the model's chat template refuses them: {why}"),
             )
@@ -73,9 +73,9 @@ impl Engine {
         if !images.is_empty() {
             return self.image_tokens(bos, text, images);
         }
-        let mut tokens = self.encode_as("messages", text, self.begins_chats)?;
+        let mut tokens = self.encode_as("messages", text, self.add_bos_to_chats)?;
         // A template that writes the token of a text's beginning meets a tokenizer that adds it.
-        if self.begins_chats
+        if self.add_bos_to_chats
             && let Some(bos) = bos.filter(|bos| text.starts_with(bos))
             && let Some(bos) = self.vocabulary.token(bos)
             && tokens.starts_with(&[bos, bos])
@@ -92,7 +92,7 @@ impl Engine {
             let tokens = self
                 .vocabulary
                 .encode(&request.text, request.add_special_tokens);
-            let tokens = tokens.map_err(|why| status::invalid_field("text", why))?;
+            let tokens = tokens.map_err(|why| grpc_error::invalid_field("text", why))?;
             return Ok((tokens, String::new()));
         }
         let request = GenerateRequest {
@@ -112,7 +112,7 @@ impl Engine {
 
 /// The caller's variables for the chat template.
 fn options(request: &GenerateRequest) -> Result<Map<String, Value>, Status> {
-    let refused = |field, why: &str| status::invalid_field(field, why);
+    let refused = |field, why: &str| grpc_error::invalid_field(field, why);
     match &request.chat_template_options {
         Some(options) => json_object(options, MAX_DEPTH)
             .ok_or_else(|| refused("chat_template_options", "is nested too deeply")),

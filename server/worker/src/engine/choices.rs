@@ -12,7 +12,7 @@ use crate::{
         Engine,
         responses::{Caller, Responses, stream},
     },
-    status,
+    grpc_error,
 };
 
 /// What the answers of a request are made of.
@@ -25,7 +25,7 @@ pub(super) struct Choices {
 /// How an answer went.
 enum ChoiceEnd {
     Done(Box<GenerateDone>),
-    Abandoned,
+    CallerGone,
 }
 
 impl Choices {
@@ -62,7 +62,7 @@ impl Choices {
             };
             match pass_on(responses, index, caller).await? {
                 ChoiceEnd::Done(done) => ends.push(*done),
-                ChoiceEnd::Abandoned => return Ok(None),
+                ChoiceEnd::CallerGone => return Ok(None),
             }
         }
         Ok(together(ends))
@@ -74,11 +74,12 @@ impl Choices {
         request.seed = request.seed.map(|seed| seed.wrapping_add(index.into()));
         request.prompt_logprobs = false;
         let (engine, default) = (Arc::clone(&self.engine), self.default_max_tokens);
-        let made = tokio::task::spawn_blocking(move || engine.made(&request, default));
-        let (prompt, picker) = made
+        let made =
+            tokio::task::spawn_blocking(move || engine.prompt_and_selector(&request, default));
+        let (prompt, selector) = made
             .await
-            .map_err(|e| status::internal(format!("the prompt could not be made: {e}")))??;
-        Ok(self.engine.run(prompt, picker, std::time::Duration::ZERO))
+            .map_err(|e| grpc_error::internal(format!("the prompt could not be made: {e}")))??;
+        Ok(self.engine.run(prompt, selector, std::time::Duration::ZERO))
     }
 }
 
@@ -95,15 +96,15 @@ async fn pass_on(
                 chunk.index = index;
                 let event = Some(Event::Chunk(chunk));
                 if caller.send(Ok(GenerateResponse { event })).await.is_err() {
-                    return Ok(ChoiceEnd::Abandoned);
+                    return Ok(ChoiceEnd::CallerGone);
                 }
             }
             None => {}
         }
     }
     match caller.is_closed() {
-        true => Ok(ChoiceEnd::Abandoned),
-        false => Err(status::internal("an answer ended without its end")),
+        true => Ok(ChoiceEnd::CallerGone),
+        false => Err(grpc_error::internal("an answer ended without its end")),
     }
 }
 

@@ -12,8 +12,8 @@ use crate::{
         chat::{Content, Message, MessagePart},
         json::json_object,
     },
+    grpc_error,
     media::EncodedImage,
-    status,
     vision::{ImageRule, ImageSize},
 };
 
@@ -55,7 +55,7 @@ impl Engine {
                 None => Map::new(),
                 Some(fields) => json_object(fields, MAX_DEPTH).ok_or_else(|| {
                     let field = format!("messages[{m}].fields");
-                    status::invalid_field(&field, "is nested too deeply")
+                    grpc_error::invalid_field(&field, "is nested too deeply")
                 })?,
             };
             conversation.messages.push(Message {
@@ -83,12 +83,15 @@ impl Engine {
                     let field = at("image");
                     let rule = self.images.as_ref().ok_or_else(|| no_image(&field))?;
                     images.push(see(rule, field, bytes)?);
-                    MessagePart::Image(rule.mark)
+                    MessagePart::Image(rule.prompt_text)
                 }
                 Some(Part::Audio(_)) => return Err(self.no_audio(&at("audio"))),
                 None => {
                     let field = format!("messages[{m}].parts[{p}]");
-                    return Err(status::invalid_field(&field, "give text, image or audio"));
+                    return Err(grpc_error::invalid_field(
+                        &field,
+                        "give text, image or audio",
+                    ));
                 }
             });
         }
@@ -100,14 +103,14 @@ impl Engine {
             Some(_) => "text and images",
             None => "text",
         };
-        status::unsupported_by_model(format!(
+        grpc_error::unsupported_by_model(format!(
             "{field}: this model takes {taken}, but no audio; leave the audio out"
         ))
     }
 }
 
 fn no_image(field: &str) -> Status {
-    status::unsupported_by_model(format!(
+    grpc_error::unsupported_by_model(format!(
         "{field}: this model takes text only; leave the image out, or use a model whose input_modalities \
          have \"image\""
     ))
@@ -115,11 +118,11 @@ fn no_image(field: &str) -> Status {
 
 fn see<'a>(rule: &ImageRule, field: String, bytes: &'a [u8]) -> Result<PlacedImage<'a>, Status> {
     let picture = EncodedImage::open(bytes)
-        .map_err(|fault| status::invalid_field(&field, fault.to_string()))?;
+        .map_err(|fault| grpc_error::invalid_field(&field, fault.to_string()))?;
     let size = rule
         .sizing
         .size(picture.width, picture.height)
-        .map_err(|why| status::invalid_field(&field, why))?;
+        .map_err(|why| grpc_error::invalid_field(&field, why))?;
     Ok(PlacedImage {
         field,
         picture,

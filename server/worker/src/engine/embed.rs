@@ -16,7 +16,7 @@ use tracing::Instrument;
 
 use crate::{
     engine::{Engine, embedder::Embedder, request_limits::RequestLimits},
-    status,
+    grpc_error,
 };
 
 /// Texts of one request on their way.
@@ -33,7 +33,7 @@ impl Engine {
         request: EmbedRequest,
     ) -> Result<EmbedResponse, Status> {
         if self.embedder.is_none() {
-            return Err(status::unsupported_by_model(
+            return Err(grpc_error::unsupported_by_model(
                 "this model gives text and no vectors; use Generate, or load an embedding model",
             ));
         }
@@ -50,7 +50,7 @@ impl Engine {
         });
         let inputs = inputs
             .await
-            .map_err(|e| status::internal(format!("the inputs could not be made: {e}")))??;
+            .map_err(|e| grpc_error::internal(format!("the inputs could not be made: {e}")))??;
         let embeddings = self.compute(inputs).await?;
         Ok(EmbedResponse { embeddings })
     }
@@ -69,14 +69,14 @@ impl Engine {
         self.run_to_its_end(batch.wait_and_run().instrument(tracing::Span::current()));
         answer
             .await
-            .unwrap_or_else(|_| Err(status::internal("the request ended without an answer")))
+            .unwrap_or_else(|_| Err(grpc_error::internal("the request ended without an answer")))
     }
 
     /// Refuses to generate text with an embedding model.
     pub(super) fn check_gives_text(&self) -> Result<(), Status> {
         match &self.embedder {
             None => Ok(()),
-            Some(_) => Err(status::unsupported_by_model(
+            Some(_) => Err(grpc_error::unsupported_by_model(
                 "this model gives vectors and no text; use Embed, or load a text model",
             )),
         }
@@ -88,7 +88,7 @@ impl Engine {
         let tokens = self.encode(&field, text)?;
         self.check_tokens(&field, &tokens)?;
         if tokens.len() > self.context_length {
-            return Err(status::context_exceeded(
+            return Err(grpc_error::context_exceeded(
                 &field,
                 format!(
                     "is {} tokens long, more than the {} of the model's context",
@@ -103,9 +103,9 @@ impl Engine {
     /// The vector of one text.
     async fn vector(&self, embedder: &Embedder, tokens: Vec<u32>) -> Result<Embedding, Status> {
         let token_count = tokens.len();
-        let tokens = embedder.fed(tokens);
-        let fed = tokens.len();
-        let in_flight = self.stats.begin(fed);
+        let tokens = embedder.engine_tokens(tokens);
+        let engine_tokens = tokens.len();
+        let in_flight = self.stats.begin(engine_tokens);
         // Room for the one answer that there is.
         let (to_run, mut responses) = mpsc::channel(1);
         let message = RequestMessage::EmbeddingTokens { prompt: tokens };
@@ -124,20 +124,22 @@ impl Engine {
         let made = match response {
             Some(Response::Embeddings { embeddings, .. }) => embeddings,
             Some(Response::ValidationError(e)) => {
-                return Err(status::invalid_field("inputs", e.to_string()));
+                return Err(grpc_error::invalid_field("inputs", e.to_string()));
             }
-            Some(Response::InternalError(e)) => return Err(status::internal(e.to_string())),
+            Some(Response::InternalError(e)) => return Err(grpc_error::internal(e.to_string())),
             Some(Response::ModelError(e, _) | Response::CompletionModelError(e, _)) => {
-                return Err(status::internal(e));
+                return Err(grpc_error::internal(e));
             }
             Some(_) => {
-                return Err(status::internal(
+                return Err(grpc_error::internal(
                     "the engine answered with something that is no vector",
                 ));
             }
             None => return Err(self.ended_without_reason().await),
         };
-        let values = embedder.finish(made, fed).map_err(status::internal)?;
+        let values = embedder
+            .finish(made, engine_tokens)
+            .map_err(grpc_error::internal)?;
         Ok(Embedding {
             values,
             token_count: u32::try_from(token_count).unwrap_or(u32::MAX),

@@ -1,8 +1,9 @@
-//! How an embedding model makes its vectors, as far as the engine does not.
+//! What an embedding model's vectors need beyond what the engine computes: the mean in place of the sum, length one, and
+//! what it is given for a single token.
 
 use crate::inspect::{Inspection, Modules, Pooling};
 
-/// How an embedding model makes its vectors, as far as the engine does not.
+/// What is done with the tokens before the engine gets them, and with the vectors that it gives.
 #[derive(Debug)]
 pub(crate) struct Embedder {
     /// Numbers in a vector.
@@ -37,8 +38,8 @@ impl Embedder {
         }
     }
 
-    /// What the engine gets for a text of these tokens.
-    pub(super) fn fed(&self, mut tokens: Vec<u32>) -> Vec<u32> {
+    /// The tokens that the engine gets for a text of these.
+    pub(super) fn engine_tokens(&self, mut tokens: Vec<u32>) -> Vec<u32> {
         // The engine panics on a single token where each token sees those before it only. Twice the same one
         // gives the same vector in both places: what is attended to is the same in each.
         if self.twice && tokens.len() == 1 {
@@ -47,8 +48,8 @@ impl Embedder {
         tokens
     }
 
-    /// The vector of a text, from what the engine made of `fed` tokens. The error says what is wrong with it.
-    pub(super) fn finish(&self, made: Vec<f32>, fed: usize) -> Result<Vec<f32>, String> {
+    /// The vector of a text, from what the engine made of so many `engine_tokens`. The error says what is wrong with it.
+    pub(super) fn finish(&self, made: Vec<f32>, engine_tokens: usize) -> Result<Vec<f32>, String> {
         if made.len() != self.size {
             return Err(format!(
                 "the engine made a vector of {} numbers in place of {}",
@@ -66,7 +67,7 @@ impl Embedder {
             }
             (true, _) => squares.sqrt().recip(),
             #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-            (false, true) => (fed as f64).recip(),
+            (false, true) => (engine_tokens as f64).recip(),
             (false, false) => return Ok(made),
         };
         #[allow(clippy::cast_possible_truncation, reason = "back to what it was")]
@@ -129,8 +130,8 @@ mod tests {
             twice: true,
             ..PLAIN
         };
-        assert_eq!(causal.fed(vec![7]), [7, 7]);
-        assert_eq!(causal.fed(vec![7, 8]), [7, 8]);
-        assert_eq!(PLAIN.fed(vec![7]), [7]);
+        assert_eq!(causal.engine_tokens(vec![7]), [7, 7]);
+        assert_eq!(causal.engine_tokens(vec![7, 8]), [7, 8]);
+        assert_eq!(PLAIN.engine_tokens(vec![7]), [7]);
     }
 }

@@ -29,16 +29,16 @@ use crate::{
         Engine,
         answer::{Answer, AnswerState},
         choices::Choices,
-        picker::Picker,
+        logits_hook::{EmittedSteps, LogitsHook, PromptRest, TokenStep},
         prompt::Prompt,
         request::{engine_request, work},
         request_limits::RequestLimits,
         responses::{Caller, Responses, stream},
-        send_pacer::SendPacer,
-        tap::{EmittedSteps, PromptRest, TokenStep, TokenTap},
+        send_throttle::SendThrottle,
+        token_selector::TokenSelector,
     },
+    grpc_error,
     stats::InFlight,
-    status,
 };
 
 /// What the engine may write beyond one response a token.
@@ -51,7 +51,7 @@ const DEATH_TIMEOUT: Duration = Duration::from_millis(500);
 struct QueuedRequest {
     engine: Arc<Engine>,
     prompt: Prompt,
-    picker: Picker,
+    selector: TokenSelector,
     /// Time that it waited at the server.
     queued: Duration,
     caller: Caller,
@@ -60,22 +60,22 @@ struct QueuedRequest {
 /// A request that is with the engine.
 struct RunningRequest {
     engine: Arc<Engine>,
-    tap: Arc<TokenTap>,
+    hook: Arc<LogitsHook>,
     steps: EmittedSteps,
     responses: mpsc::Receiver<Response>,
     /// Ends when the engine has released the request.
     released: oneshot::Receiver<()>,
     answer: Answer,
-    pace: SendPacer,
+    throttle: SendThrottle,
     in_flight: InFlight,
     caller: Caller,
 }
 
 /// How a request ended.
-enum RequestEnd {
+enum GenerationOutcome {
     Done(Box<GenerateDone>),
     Failed(Status),
-    Abandoned,
+    CallerGone,
 }
 
 impl Engine {
@@ -88,23 +88,23 @@ impl Engine {
         let queued = match request.queued {
             None => Duration::ZERO,
             Some(queued) => Duration::try_from(queued)
-                .map_err(|_| status::invalid_field("queued", "is negative"))?,
+                .map_err(|_| grpc_error::invalid_field("queued", "is negative"))?,
         };
         let default_max_tokens = request.default_max_tokens as usize;
         let bounds = RequestLimits::of(request.bounds)?;
         let request = request
             .request
-            .ok_or_else(|| status::invalid_field("request", "is required"))?;
+            .ok_or_else(|| grpc_error::invalid_field("request", "is required"))?;
         let engine = Arc::clone(self);
         let made = tokio::task::spawn_blocking(move || {
-            let (prompt, picker) = engine.made(&request, default_max_tokens)?;
+            let (prompt, selector) = engine.prompt_and_selector(&request, default_max_tokens)?;
             bounds.check(&[work(&prompt)], &engine.stats)?;
-            Ok::<_, Status>((prompt, picker, request))
+            Ok::<_, Status>((prompt, selector, request))
         });
-        let (prompt, picker, request) = made
+        let (prompt, selector, request) = made
             .await
-            .map_err(|e| status::internal(format!("the prompt could not be made: {e}")))??;
-        let answer = self.run(prompt, picker, queued);
+            .map_err(|e| grpc_error::internal(format!("the prompt could not be made: {e}")))??;
+        let answer = self.run(prompt, selector, queued);
         if request.n < 2 {
             return Ok(answer);
         }
@@ -116,29 +116,29 @@ impl Engine {
         Ok(choices.run(answer))
     }
 
-    /// What an answer to this request is made from. Blocks.
-    pub(super) fn made(
+    /// The prompt of this request, and what selects the tokens of its answer. Blocks.
+    pub(super) fn prompt_and_selector(
         &self,
         request: &hangar_client::v1::GenerateRequest,
         default_max_tokens: usize,
-    ) -> Result<(Prompt, Picker), Status> {
+    ) -> Result<(Prompt, TokenSelector), Status> {
         let prompt = self.prompt(request, default_max_tokens)?;
-        let picker = self.picker(request, &prompt.tokens, prompt.call.as_ref())?;
-        Ok((prompt, picker))
+        let selector = self.selector(request, &prompt.tokens, prompt.call.as_ref())?;
+        Ok((prompt, selector))
     }
 
     /// Lets a request wait for its permit and run.
     pub(super) fn run(
         self: &Arc<Self>,
         prompt: Prompt,
-        picker: Picker,
+        selector: TokenSelector,
         queued: Duration,
     ) -> Responses {
         let (caller, responses) = stream();
         let run = QueuedRequest {
             engine: Arc::clone(self),
             prompt,
-            picker,
+            selector,
             queued,
             caller,
         };
@@ -149,7 +149,7 @@ impl Engine {
     /// Takes from a prompt what the engine cannot compute at once, or what it is to be asked about: it gets that
     /// token by token.
     fn split_prompt(&self, prompt: &mut Prompt) -> PromptRest {
-        let most = match (prompt.scored, self.limits.at_once) {
+        let most = match (prompt.prompt_logprobs, self.limits.max_prefill) {
             (Some(_), _) => 1,
             (None, Some(most)) => most as usize,
             (None, None) => usize::MAX,
@@ -160,18 +160,18 @@ impl Engine {
         };
         PromptRest {
             tokens,
-            scored: prompt.scored,
+            prompt_logprobs: prompt.prompt_logprobs,
         }
     }
 
     /// Why the engine broke off an answer: it is being stopped, it died, or neither is known.
     pub(super) async fn ended_without_reason(&self) -> Status {
         if self.is_stopped() {
-            return status::unloaded();
+            return grpc_error::unloaded();
         }
         match tokio::time::timeout(DEATH_TIMEOUT, self.dead()).await {
-            Ok(()) => status::worker_died(),
-            Err(_) => status::internal("the engine ended the answer without a reason"),
+            Ok(()) => grpc_error::worker_died(),
+            Err(_) => grpc_error::internal("the engine ended the answer without a reason"),
         }
     }
 }
@@ -202,7 +202,7 @@ impl QueuedRequest {
         let Self {
             engine,
             mut prompt,
-            picker,
+            selector,
             queued,
             caller,
         } = self;
@@ -210,13 +210,13 @@ impl QueuedRequest {
         let rest = engine.split_prompt(&mut prompt);
         let steps = prompt.max_tokens + rest.tokens.len();
         let (to_run, responses) = mpsc::channel(steps + SPARE_RESPONSES);
-        let end = engine.engine_end;
+        let end = engine.engine_eos_token;
         let in_flight = engine.stats.begin(work(&prompt) + rest.tokens.len());
         let reading = Arc::clone(in_flight.reading());
-        let (tap, emitted) = TokenTap::new(picker, end, rest, prompt.max_tokens, reading);
-        let (processor, released) = tap.logits_processor();
+        let (hook, emitted) = LogitsHook::new(selector, end, rest, prompt.max_tokens, reading);
+        let (processor, released) = hook.logits_processor();
         let running = RunningRequest {
-            tap,
+            hook,
             steps: emitted,
             responses,
             released,
@@ -226,7 +226,7 @@ impl QueuedRequest {
                 std::mem::take(&mut prompt.rules),
                 queued + waited,
             ),
-            pace: SendPacer::default(),
+            throttle: SendThrottle::default(),
             in_flight,
             caller,
             engine: Arc::clone(&engine),
@@ -246,7 +246,7 @@ impl QueuedRequest {
 impl RunningRequest {
     async fn run(mut self) {
         let end = self.follow().await;
-        self.tap.end();
+        self.hook.end();
         let Self {
             engine,
             responses,
@@ -257,7 +257,7 @@ impl RunningRequest {
             ..
         } = self;
         let (tokens, took) = answer.generated();
-        engine.stats.generated(tokens, took);
+        engine.stats.record_decode(tokens, took);
         let span = tracing::Span::current();
         span.record("gen_ai.usage.input_tokens", answer.prompt_tokens());
         span.record("gen_ai.usage.output_tokens", answer.completion_tokens());
@@ -268,7 +268,7 @@ impl RunningRequest {
     }
 
     /// Follows the engine to the end of the answer, giving the caller what it takes.
-    async fn follow(&mut self) -> RequestEnd {
+    async fn follow(&mut self) -> GenerationOutcome {
         let mut over = None;
         loop {
             // Before anything is said of the engine's responses: a step is emitted before the one to it.
@@ -278,20 +278,22 @@ impl RunningRequest {
                 }
                 match self.answer.take(step) {
                     AnswerState::Open => {}
-                    AnswerState::Done(done) => return RequestEnd::Done(done),
-                    AnswerState::Failed(fault) => return RequestEnd::Failed(fault.into()),
+                    AnswerState::Done(done) => return GenerationOutcome::Done(done),
+                    AnswerState::Failed(fault) => return GenerationOutcome::Failed(fault.into()),
                 }
             }
             match over {
                 None => {}
-                Some(Some(status)) => return RequestEnd::Failed(status),
-                Some(None) => return RequestEnd::Failed(self.engine.ended_without_reason().await),
+                Some(Some(status)) => return GenerationOutcome::Failed(status),
+                Some(None) => {
+                    return GenerationOutcome::Failed(self.engine.ended_without_reason().await);
+                }
             }
-            if let Some(until) = self.pace.pause(Instant::now()) {
+            if let Some(until) = self.throttle.pause(Instant::now()) {
                 // The engine wakes nobody meanwhile.
                 tokio::select! {
                     biased;
-                    () = self.caller.closed() => return RequestEnd::Abandoned,
+                    () = self.caller.closed() => return GenerationOutcome::CallerGone,
                     () = self.steps.ended() => {}
                     () = tokio::time::sleep_until(until.into()) => {}
                 }
@@ -299,11 +301,11 @@ impl RunningRequest {
             }
             tokio::select! {
                 biased;
-                () = self.caller.closed() => return RequestEnd::Abandoned,
+                () = self.caller.closed() => return GenerationOutcome::CallerGone,
                 () = self.steps.ended() => {}
                 Ok(permit) = self.caller.reserve(), if self.answer.has_chunk() => {
                     permit.send(Ok(response(Event::Chunk(self.answer.take_chunk()))));
-                    self.pace.sent(Instant::now());
+                    self.throttle.sent(Instant::now());
                 }
                 engine = self.responses.recv() => match engine {
                     Some(response) => over = refusal(response).map(Some),
@@ -316,11 +318,11 @@ impl RunningRequest {
 }
 
 /// Gives the caller the rest and the end.
-async fn deliver(answer: &mut Answer, end: RequestEnd, caller: Caller) {
+async fn deliver(answer: &mut Answer, end: GenerationOutcome, caller: Caller) {
     let last = match end {
-        RequestEnd::Abandoned => return,
-        RequestEnd::Done(done) => Ok(response(Event::Done(*done))),
-        RequestEnd::Failed(status) => Err(status),
+        GenerationOutcome::CallerGone => return,
+        GenerationOutcome::Done(done) => Ok(response(Event::Done(*done))),
+        GenerationOutcome::Failed(status) => Err(status),
     };
     if answer.has_chunk() {
         let chunk = response(Event::Chunk(answer.take_chunk()));
@@ -339,7 +341,7 @@ async fn wait_for_release(
     mut responses: mpsc::Receiver<Response>,
     released: oneshot::Receiver<()>,
 ) {
-    if engine.engine_end.is_none() {
+    if engine.engine_eos_token.is_none() {
         drop(responses);
     } else {
         while responses.recv().await.is_some() {}
@@ -351,14 +353,16 @@ async fn wait_for_release(
 /// What an engine's response says against going on; `None` for one that says nothing.
 fn refusal(response: Response) -> Option<Status> {
     Some(match response {
-        Response::ValidationError(e) => status::invalid_field("request", e.to_string()),
-        Response::InternalError(e) => status::internal(e.to_string()),
-        Response::ModelError(e, _) | Response::CompletionModelError(e, _) => status::internal(e),
+        Response::ValidationError(e) => grpc_error::invalid_field("request", e.to_string()),
+        Response::InternalError(e) => grpc_error::internal(e.to_string()),
+        Response::ModelError(e, _) | Response::CompletionModelError(e, _) => {
+            grpc_error::internal(e)
+        }
         Response::Chunk(_)
         | Response::CompletionChunk(_)
         | Response::Done(_)
         | Response::CompletionDone(_) => return None,
-        _ => status::internal("the engine answered with something that is no text"),
+        _ => grpc_error::internal("the engine answered with something that is no text"),
     })
 }
 

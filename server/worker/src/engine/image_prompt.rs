@@ -9,7 +9,7 @@ use tonic::Status;
 
 use crate::{
     engine::{Engine, conversation::PlacedImage},
-    status,
+    grpc_error,
     vision::ImageSize,
 };
 
@@ -34,7 +34,7 @@ impl Engine {
     ) -> Result<(Vec<u32>, String), Status> {
         const FIELD: &str = "messages";
         let Some(rule) = &self.images else {
-            return Err(status::internal("images without a rule for them"));
+            return Err(grpc_error::internal("images without a rule for them"));
         };
         let mut text = prompt;
         let mut tokens = self.encode(FIELD, text)?;
@@ -46,15 +46,16 @@ impl Engine {
             text = rest;
             tokens = self.encode(FIELD, text)?;
         }
-        let refused =
-            |why| status::invalid_field(FIELD, format!("the model's tokenizer refuses it: {why}"));
+        let refused = |why| {
+            grpc_error::invalid_field(FIELD, format!("the model's tokenizer refuses it: {why}"))
+        };
         let again = self.vocabulary.decode(&tokens, false).map_err(refused)?;
         let sizes: Vec<ImageSize> = images.iter().map(|image| image.size).collect();
         let total = sizes
             .iter()
             .fold(tokens.len(), |sum, size| sum + size.tokens);
         if total > self.context_length {
-            return Err(status::context_exceeded(
+            return Err(grpc_error::context_exceeded(
                 FIELD,
                 format!(
                     "is {total} tokens long with its {} images, more than the model's context of {} tokens",
@@ -65,7 +66,7 @@ impl Engine {
         }
         let expanded = rule
             .expand(&again, &sizes)
-            .ok_or_else(|| misplaced(FIELD, rule.mark))?;
+            .ok_or_else(|| misplaced(FIELD, rule.prompt_text))?;
         let tokens = self.vocabulary.encode(&expanded, false).map_err(refused)?;
         Ok((tokens, text.to_owned()))
     }
@@ -113,7 +114,7 @@ impl Engine {
                 let decoded = image
                     .picture
                     .decode()
-                    .map_err(|fault| status::invalid_field(&image.field, fault.to_string()))?;
+                    .map_err(|fault| grpc_error::invalid_field(&image.field, fault.to_string()))?;
                 Ok(rule.resize(decoded, image.size))
             })
             .collect();
@@ -126,7 +127,7 @@ impl Engine {
 }
 
 fn misplaced(field: &str, text: &str) -> Status {
-    status::invalid_field(
+    grpc_error::invalid_field(
         field,
         format!(
             "has {text} in a text, which stands for an image in this model; give images as parts"

@@ -32,8 +32,8 @@ use self::{
 use crate::{
     device::memory::MemorySampler,
     engine::{
-        Engine, chat::ChatTemplate, embedder::Embedder, scheduler::Scheduler,
-        thinking::ThinkingNotation,
+        Engine, chat::ChatTemplate, embedder::Embedder, reasoning::ReasoningFormat,
+        scheduler::Scheduler,
     },
     failure::{Failure, panic_message},
     grammar::Grammars,
@@ -95,7 +95,7 @@ fn build(inspection: &Inspection, stats: Arc<Stats>) -> Result<LoadedModel, Fail
         prepared,
         draft,
     } = load_weights(inspection, &engine_files, &target)?;
-    let concurrency = inspection.placement.concurrency;
+    let concurrency = inspection.device_plan.concurrency;
     let (config, blocks) = pipeline::scheduler(&model, concurrency)?;
     let facts = PipelineFacts::of(&model, inspection, blocks)?;
     stats.set_kv_blocks(blocks.unwrap_or(0));
@@ -198,9 +198,9 @@ impl PipelineFacts {
             .special
             .get("bos_token")
             .and_then(|it| it.as_str());
-        let notation = |chat| ThinkingNotation::of(chat, &self.vocabulary);
+        let format = |chat| ReasoningFormat::of(chat, &self.vocabulary);
         Ok(Engine {
-            thinking: chat.as_ref().ok().and_then(notation),
+            reasoning: chat.as_ref().ok().and_then(format),
             bos_token: bos_token.map(ToOwned::to_owned),
             runner: Mutex::new(Some(runner)),
             sender,
@@ -209,10 +209,10 @@ impl PipelineFacts {
             chat,
             embedder,
             context_length: self.context_length,
-            end_tokens: text_settings.ends.as_slice().into(),
+            eos_token_ids: text_settings.eos_token_ids.as_slice().into(),
             token_defaults: text_settings.token_defaults.clone(),
-            engine_end: text_settings.engine_end,
-            begins_chats: text_settings.begins_chats,
+            engine_eos_token: text_settings.engine_eos_token,
+            add_bos_to_chats: text_settings.add_bos_to_chats,
             limits: inspection.limits,
             generation_defaults: self.defaults,
             images: multimodal.map(|model| model.images.clone()),

@@ -13,10 +13,10 @@ use crate::{
         chat_prompt::ChatPrompt,
         conversation::{Conversation, PlacedImage},
         image_prompt::ImagePrompt,
-        thinking::ThinkingParser,
+        reasoning::ReasoningParser,
         tools::Tools,
     },
-    status,
+    grpc_error,
     vocabulary::{SLICE, TextMode},
 };
 
@@ -34,7 +34,7 @@ pub(crate) struct Prompt {
     /// What a call that has to be made conforms to.
     pub(crate) call: Option<Constraint>,
     /// Log probabilities of the prompt's tokens, and of so many most likely ones with each; `None`: none.
-    pub(crate) scored: Option<usize>,
+    pub(crate) prompt_logprobs: Option<usize>,
 }
 
 impl Engine {
@@ -53,26 +53,26 @@ impl Engine {
         self.check_tokens(field, &tokens)?;
         self.check_places(field, &tokens, images)?;
         self.check_images_fit(field, &tokens, images)?;
-        let max_tokens = answer_length(
+        let max_tokens = clamp_new_tokens(
             field,
             self.context_for(tokens.len()),
             tokens.len(),
             request.max_tokens as usize,
         )?;
-        let max_tokens = self.longest_answer(request, tokens.len(), max_tokens, default_max_tokens);
+        let max_tokens = self.max_new_tokens(request, tokens.len(), max_tokens, default_max_tokens);
         check_answer(request, max_tokens, &tools)?;
         let rules = AnswerRules {
             stops: request.stop.clone(),
             min_tokens: request.min_tokens,
-            thinking: self.thinking_parser(request, &tools, &text.text),
+            reasoning: self.reasoning_parser(request, &tools, &text.text),
             text_mode: text_mode(request, &tools),
-            calls: tools.watch.take(),
+            calls: tools.parser.take(),
         };
         // Only now, when everything else is right.
         let image_prompt = self.image_prompt(text.for_engine, images)?;
         if request.prompt_logprobs && image_prompt.is_some() {
             let why = "is not possible with images";
-            return Err(status::invalid_field("prompt_logprobs", why));
+            return Err(grpc_error::invalid_field("prompt_logprobs", why));
         }
         Ok(Prompt {
             tokens,
@@ -80,7 +80,7 @@ impl Engine {
             image_prompt,
             rules,
             call: tools.constraint,
-            scored: request
+            prompt_logprobs: request
                 .prompt_logprobs
                 .then_some(request.top_logprobs as usize),
         })
@@ -104,7 +104,7 @@ impl Engine {
             [false, false, true] => request.prompt_token_ids.clone(),
             _ => {
                 let why = "give exactly one of prompt, prompt_token_ids and messages";
-                return Err(status::invalid_field("prompt", why));
+                return Err(grpc_error::invalid_field("prompt", why));
             }
         };
         Ok(ChatPrompt {
@@ -114,22 +114,22 @@ impl Engine {
         })
     }
 
-    /// What separates the model's thinking from its answer, where that is asked for and possible: a grammar counts from
+    /// What separates the model's reasoning from its answer, where that is asked for and possible: a grammar counts from
     /// the first character.
-    fn thinking_parser(
+    fn reasoning_parser(
         &self,
         request: &GenerateRequest,
         tools: &Tools,
         prompt: &str,
-    ) -> Option<ThinkingParser> {
+    ) -> Option<ReasoningParser> {
         let wanted = !request.messages.is_empty() && !request.keep_reasoning_in_text;
         let free = request.constraint.is_none() && tools.constraint.is_none();
-        let notation = self.thinking.filter(|_| wanted && free)?;
-        Some(notation.parser(prompt))
+        let format = self.reasoning.filter(|_| wanted && free)?;
+        Some(format.parser(prompt))
     }
 
     /// Longest answer to a prompt of so many tokens, of which the context leaves `left`.
-    fn longest_answer(
+    fn max_new_tokens(
         &self,
         request: &GenerateRequest,
         prompt: usize,
@@ -148,7 +148,7 @@ impl Engine {
 
     /// The context of a sequence that begins with that many tokens.
     fn context_for(&self, prompt: usize) -> usize {
-        match self.limits.switch {
+        match self.limits.rope_switch {
             Some(switch) if prompt <= switch as usize => self.context_length.min(switch as usize),
             _ => self.context_length,
         }
@@ -172,11 +172,12 @@ impl Engine {
         text: &str,
         whole: bool,
     ) -> Result<Vec<u32>, Status> {
-        let refused =
-            |why| status::invalid_field(field, format!("the model's tokenizer refuses it: {why}"));
+        let refused = |why| {
+            grpc_error::invalid_field(field, format!("the model's tokenizer refuses it: {why}"))
+        };
         let context = self.context_length;
         if text.len() > SLICE && self.vocabulary.is_beyond(text, context).map_err(refused)? {
-            return Err(status::context_exceeded(
+            return Err(grpc_error::context_exceeded(
                 field,
                 format!(
                     "has {} bytes, which are far more tokens than the {context} of the model's context",
@@ -194,9 +195,9 @@ impl Engine {
         tokens: &[u32],
         images: &[PlacedImage<'_>],
     ) -> Result<(), Status> {
-        match self.limits.at_once {
+        match self.limits.max_prefill {
             Some(most) if !images.is_empty() && tokens.len() > most as usize => {
-                Err(status::context_exceeded(
+                Err(grpc_error::context_exceeded(
                     field,
                     format!(
                         "is {} tokens long, and with images the engine computes only prompts that are no longer \
@@ -211,11 +212,11 @@ impl Engine {
 
     pub(super) fn check_tokens(&self, field: &str, tokens: &[u32]) -> Result<(), Status> {
         if tokens.is_empty() {
-            return Err(status::invalid_field(field, "has no tokens"));
+            return Err(grpc_error::invalid_field(field, "has no tokens"));
         }
         let size = self.vocabulary.size();
         if let Some(token) = tokens.iter().find(|token| **token >= size) {
-            return Err(status::invalid_field(
+            return Err(grpc_error::invalid_field(
                 field,
                 format!(
                     "contains token {token}, which the tokenizer knows but the model with its \
@@ -251,7 +252,7 @@ fn text_mode(request: &GenerateRequest, tools: &Tools) -> TextMode {
 /// Checks what a request says of its answer's end.
 fn check_answer(request: &GenerateRequest, longest: usize, tools: &Tools) -> Result<(), Status> {
     if request.min_tokens as usize > longest {
-        return Err(status::invalid_field(
+        return Err(grpc_error::invalid_field(
             "min_tokens",
             format!("is more than the answer's longest length of {longest} tokens"),
         ));
@@ -262,7 +263,7 @@ fn check_answer(request: &GenerateRequest, longest: usize, tools: &Tools) -> Res
     ];
     let has_to = request.constraint.is_some() || tools.constraint.is_some();
     match asked.into_iter().find(|(_, asked)| *asked && has_to) {
-        Some((field, _)) => Err(status::invalid_field(
+        Some((field, _)) => Err(grpc_error::invalid_field(
             field,
             "is not possible with a constraint or a call that has to be made, which end by themselves",
         )),
@@ -271,7 +272,7 @@ fn check_answer(request: &GenerateRequest, longest: usize, tools: &Tools) -> Res
 }
 
 /// Longest answer that the context leaves; `asked` is zero where the caller left it open.
-fn answer_length(
+fn clamp_new_tokens(
     field: &str,
     context: usize,
     prompt: usize,
@@ -279,7 +280,7 @@ fn answer_length(
 ) -> Result<usize, Status> {
     let left = context.saturating_sub(prompt);
     if left == 0 {
-        return Err(status::context_exceeded(
+        return Err(grpc_error::context_exceeded(
             field,
             format!(
                 "is {prompt} tokens long, which leaves no room for an answer in the model's context of \
@@ -288,7 +289,7 @@ fn answer_length(
         ));
     }
     if asked > left {
-        return Err(status::context_exceeded(
+        return Err(grpc_error::context_exceeded(
             "max_tokens",
             format!(
                 "{asked} and the prompt's {prompt} tokens are more than the model's context of {context} \
@@ -307,7 +308,7 @@ mod tests {
 
     #[test]
     fn an_answer_gets_what_was_asked_for_or_what_is_left() {
-        let length_for = |prompt, asked| answer_length("prompt", 100, prompt, asked).ok();
+        let length_for = |prompt, asked| clamp_new_tokens("prompt", 100, prompt, asked).ok();
         assert_eq!(length_for(90, 0), Some(10));
         assert_eq!(length_for(90, 10), Some(10));
         assert_eq!(length_for(90, 3), Some(3));
@@ -315,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_prompt_that_fills_the_context_is_refused_in_words() {
-        let refused = answer_length("prompt", 100, 100, 0).expect_err("too long");
+        let refused = clamp_new_tokens("prompt", 100, 100, 0).expect_err("too long");
         let words = "is 100 tokens long, which leaves no room for an answer in the model's context of 100 tokens";
         assert!(refused.message().contains(words), "{refused}");
     }
@@ -323,7 +324,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         for (prompt, asked) in [(100, 0), (101, 1), (90, 11), (0, usize::MAX)] {
-            let refused = answer_length("prompt", 100, prompt, asked).expect_err("too long");
+            let refused = clamp_new_tokens("prompt", 100, prompt, asked).expect_err("too long");
             assert_eq!(refused.code(), Code::InvalidArgument);
         }
     }

@@ -10,19 +10,19 @@ use tokio::sync::mpsc;
 
 use crate::engine::{image_prompt::ImagePrompt, prompt::Prompt};
 
-/// A request for at most `steps` tokens, which `tap` chooses.
+/// A request for at most `steps` tokens, which `hook` chooses.
 pub(super) fn engine_request(
     id: usize,
     prompt: Prompt,
     steps: usize,
-    tap: Arc<dyn CustomLogitsProcessor>,
+    hook: Arc<dyn CustomLogitsProcessor>,
     responses: mpsc::Sender<Response>,
 ) -> NormalRequest {
     let message = match prompt.image_prompt {
         Some(image_prompt) => with_images(image_prompt),
         None => RequestMessage::CompletionTokens(prompt.tokens),
     };
-    // The tap leaves one token to choose, which the engine does greedily.
+    // The hook leaves one token to choose, which the engine does greedily.
     let sampling = SamplingParams {
         temperature: Some(0.0),
         max_len: Some(steps),
@@ -30,7 +30,7 @@ pub(super) fn engine_request(
     };
     let mut request = NormalRequest::new_simple(message, sampling, responses, id, None, None);
     request.is_streaming = true;
-    request.logits_processors = Some(vec![tap]);
+    request.logits_processors = Some(vec![hook]);
     request
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use hangar_worker_protocol::v1::RequestBounds;
 use tonic::Status;
 
-use crate::{stats::Stats, status};
+use crate::{grpc_error, stats::Stats};
 
 /// Limits of one request.
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ impl RequestLimits {
     pub(super) fn of(bounds: Option<RequestBounds>) -> Result<Self, Status> {
         let bounds = bounds.unwrap_or_default();
         let left = bounds.time_left.map(Duration::try_from).transpose();
-        let left = left.map_err(|_| status::invalid_field("time_left", "is negative"))?;
+        let left = left.map_err(|_| grpc_error::invalid_field("time_left", "is negative"))?;
         let fatal = bounds.fatal_prompt_tokens;
         Ok(Self {
             deadline: left.and_then(|left| Instant::now().checked_add(left)),
@@ -36,7 +36,7 @@ impl RequestLimits {
         if let Some((fatal, reason)) = &self.fatal
             && longest >= *fatal
         {
-            return Err(status::prompt_too_large(longest, *fatal, reason));
+            return Err(grpc_error::prompt_too_large(longest, *fatal, reason));
         }
         let Some(deadline) = self.deadline else {
             return Ok(());
@@ -44,7 +44,7 @@ impl RequestLimits {
         let left = deadline.saturating_duration_since(Instant::now());
         let all = prompts.iter().sum::<usize>() as u64;
         match stats.too_slow(all, longest, left) {
-            Some(slow) => Err(status::deadline_too_short(all, slow, left)),
+            Some(slow) => Err(grpc_error::deadline_too_short(all, slow, left)),
             None => Ok(()),
         }
     }

@@ -1,4 +1,4 @@
-//! Chooses the next token from the model's scores.
+//! Chooses the next token from the model's logits.
 //!
 //! Hangar does this itself: the engine applies `min_p` only together with `top_p`, counts penalties over
 //! the prompt too, does not check ranges, and does not report which token it chose. The order is penalties,
@@ -33,7 +33,7 @@ pub(crate) struct TokenSampler {
     occurred: HashMap<u32, u32>,
 }
 
-/// The model gave no scores to choose from.
+/// The model gave no logits to choose from.
 #[derive(Debug, thiserror::Error)]
 #[error("the model's scores are not numbers")]
 pub(crate) struct NoLogits;
@@ -91,7 +91,7 @@ impl SamplingRules {
 }
 
 impl TokenSampler {
-    /// Chooses by these rules after this prompt. With a seed, the same scores give the same tokens.
+    /// Chooses by these rules after this prompt. With a seed, the same logits give the same tokens.
     pub(crate) fn new(rules: SamplingRules, prompt: &[u32], seed: Option<u64>) -> Self {
         let occurred = if rules.repetition_penalty == 1.0 {
             HashMap::new()
@@ -105,14 +105,14 @@ impl TokenSampler {
         }
     }
 
-    /// Chooses a token. `scores` holds one for each token and is used as working space.
-    pub(crate) fn choose(&mut self, scores: &mut [f32]) -> Result<u32, NoLogits> {
-        self.penalize(scores);
-        let best = most_likely(scores)?;
+    /// Chooses a token. `logits` holds one for each token and is used as working space.
+    pub(crate) fn choose(&mut self, logits: &mut [f32]) -> Result<u32, NoLogits> {
+        self.penalize(logits);
+        let best = most_likely(logits)?;
         let token = if self.rules.is_greedy() {
             best
         } else {
-            self.draw(scores, scores[best])
+            self.draw(logits, logits[best])
         };
         let token = u32::try_from(token).map_err(|_| NoLogits)?;
         if !self.rules.penalizes_nothing() {
@@ -121,37 +121,37 @@ impl TokenSampler {
         Ok(token)
     }
 
-    fn penalize(&self, scores: &mut [f32]) {
+    fn penalize(&self, logits: &mut [f32]) {
         let rules = &self.rules;
         if rules.penalizes_nothing() {
             return;
         }
         for (token, occurrences) in &self.occurred {
-            let Some(score) = scores.get_mut(*token as usize) else {
+            let Some(logit) = logits.get_mut(*token as usize) else {
                 continue;
             };
             if *occurrences > 0 {
-                *score -= rules.frequency_penalty * *occurrences as f32;
-                *score -= rules.presence_penalty;
+                *logit -= rules.frequency_penalty * *occurrences as f32;
+                *logit -= rules.presence_penalty;
             }
-            if *score > 0.0 && score.is_finite() {
+            if *logit > 0.0 && logit.is_finite() {
                 // The smallest penalties would make an infinity of it.
-                *score = (*score / rules.repetition_penalty).min(f32::MAX);
+                *logit = (*logit / rules.repetition_penalty).min(f32::MAX);
             } else {
-                *score *= rules.repetition_penalty;
+                *logit *= rules.repetition_penalty;
             }
         }
     }
 
     /// Draws one of the tokens that the rules leave, each as often as the model says.
-    fn draw(&mut self, scores: &[f32], best: f32) -> usize {
+    fn draw(&mut self, logits: &[f32], best: f32) -> usize {
         let scale = f64::from(self.rules.temperature);
-        let weight = |score: f32| (f64::from(score - best) / scale).exp();
+        let weight = |logit: f32| (f64::from(logit - best) / scale).exp();
         // Relative to the most likely token, whose weight is 1.
-        let mut candidates: Vec<(usize, f64)> = scores
+        let mut candidates: Vec<(usize, f64)> = logits
             .iter()
             .enumerate()
-            .map(|(token, score)| (token, weight(*score)))
+            .map(|(token, logit)| (token, weight(*logit)))
             .filter(|(_, weight)| *weight > 0.0)
             .collect();
         let (top_k, top_p) = (self.rules.top_k, f64::from(self.rules.top_p));
@@ -191,19 +191,19 @@ fn keep_most_likely(candidates: &mut Vec<(usize, f64)>, share: f64) {
     candidates.truncate(enough.map_or(candidates.len(), |last| last + 1));
 }
 
-/// The first of the tokens with the highest score.
-fn most_likely(scores: &[f32]) -> Result<usize, NoLogits> {
+/// The first of the tokens with the highest logit.
+fn most_likely(logits: &[f32]) -> Result<usize, NoLogits> {
     let mut best: Option<(usize, f32)> = None;
-    for (token, score) in scores.iter().enumerate() {
-        if score.is_nan() || *score == f32::INFINITY {
+    for (token, logit) in logits.iter().enumerate() {
+        if logit.is_nan() || *logit == f32::INFINITY {
             return Err(NoLogits);
         }
-        if best.is_none_or(|(_, highest)| *score > highest) {
-            best = Some((token, *score));
+        if best.is_none_or(|(_, highest)| *logit > highest) {
+            best = Some((token, *logit));
         }
     }
     match best {
-        Some((token, score)) if score.is_finite() => Ok(token),
+        Some((token, logit)) if logit.is_finite() => Ok(token),
         _ => Err(NoLogits),
     }
 }
@@ -225,12 +225,12 @@ mod tests {
         TokenSampler::new(rules, &[], Some(1))
     }
 
-    /// Tokens that are chosen in 2,000 draws from the same scores.
-    fn chosen(mut sampler: TokenSampler, scores: &[f32]) -> Vec<u32> {
+    /// Tokens that are chosen in 2,000 draws from the same logits.
+    fn chosen(mut sampler: TokenSampler, logits: &[f32]) -> Vec<u32> {
         let mut all: Vec<u32> = (0..2000)
             .map(|_| {
                 sampler.occurred.clear();
-                sampler.choose(&mut scores.to_vec()).expect("scores")
+                sampler.choose(&mut logits.to_vec()).expect("scores")
             })
             .collect();
         all.sort_unstable();
@@ -331,21 +331,21 @@ mod tests {
 
     #[test]
     fn top_k_top_p_and_min_p_leave_the_most_likely() {
-        let scores = [0.0, 2.0, 1.0, -1.0];
-        assert_eq!(chosen(sampler(|_| ()), &scores), [0, 1, 2, 3]);
-        assert_eq!(chosen(sampler(|rules| rules.top_k = 2), &scores), [1, 2]);
-        assert_eq!(chosen(sampler(|rules| rules.top_p = 0.5), &scores), [1]);
-        assert_eq!(chosen(sampler(|rules| rules.min_p = 0.3), &scores), [1, 2]);
-        assert_eq!(chosen(sampler(|rules| rules.min_p = 1.0), &scores), [1]);
+        let logits = [0.0, 2.0, 1.0, -1.0];
+        assert_eq!(chosen(sampler(|_| ()), &logits), [0, 1, 2, 3]);
+        assert_eq!(chosen(sampler(|rules| rules.top_k = 2), &logits), [1, 2]);
+        assert_eq!(chosen(sampler(|rules| rules.top_p = 0.5), &logits), [1]);
+        assert_eq!(chosen(sampler(|rules| rules.min_p = 0.3), &logits), [1, 2]);
+        assert_eq!(chosen(sampler(|rules| rules.min_p = 1.0), &logits), [1]);
     }
 
     #[test]
     fn frequencies_follow_the_scores() {
         let mut sampler = sampler(|_| ());
-        let scores = [0.0, 3.0f32.ln()];
+        let logits = [0.0, 3.0f32.ln()];
         let draws = 20_000;
         let ones: u32 = (0..draws)
-            .map(|_| sampler.choose(&mut scores.to_vec()).expect("scores"))
+            .map(|_| sampler.choose(&mut logits.to_vec()).expect("scores"))
             .sum();
         let share = f64::from(ones) / f64::from(draws);
         assert!((share - 0.75).abs() < 0.02, "{share}");
@@ -370,8 +370,8 @@ mod tests {
             ..SamplingRules::greedy()
         };
         let mut sampler = TokenSampler::new(rules, &[1], None);
-        let scores = [0.0, 1.5];
-        let mut next = || sampler.choose(&mut scores.to_vec()).expect("scores");
+        let logits = [0.0, 1.5];
+        let mut next = || sampler.choose(&mut logits.to_vec()).expect("scores");
         assert_eq!([next(), next(), next()], [1, 0, 1]);
     }
 
@@ -388,9 +388,9 @@ mod tests {
     #[test]
     fn scores_that_are_no_numbers_are_an_error() {
         const INFINITE: f32 = f32::INFINITY;
-        for scores in [&[0.0, f32::NAN][..], &[INFINITE, 0.0], &[-INFINITE; 2], &[]] {
+        for logits in [&[0.0, f32::NAN][..], &[INFINITE, 0.0], &[-INFINITE; 2], &[]] {
             let mut sampler = TokenSampler::new(SamplingRules::greedy(), &[], None);
-            assert!(sampler.choose(&mut scores.to_vec()).is_err());
+            assert!(sampler.choose(&mut logits.to_vec()).is_err());
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::kv_blocks::{KEPT, blocks_of};
+use crate::kv_blocks::{RESERVED_BLOCKS, blocks_of};
 
 /// Admits requests to the engine.
 pub(crate) struct Scheduler {
@@ -23,7 +23,7 @@ pub(crate) struct SchedulerPermit<'a> {
 impl Scheduler {
     /// Admits `running` requests at a time, to a cache of `blocks` blocks if it has a size.
     pub(crate) fn new(running: u32, blocks: Option<u32>) -> Self {
-        let usable = |all: u32| all.saturating_sub(KEPT as u32);
+        let usable = |all: u32| all.saturating_sub(RESERVED_BLOCKS as u32);
         Self {
             running: Semaphore::new(running.max(1) as usize),
             blocks: blocks.map(|all| (Semaphore::new(usable(all) as usize), usable(all))),

@@ -13,7 +13,7 @@ impl Engine {
             .images
             .is_none()
             .then(|| "this model takes text only".to_owned());
-        let thinking = self.thinking.is_none().then(|| {
+        let thinking = self.reasoning.is_none().then(|| {
             "neither its chat template nor its tokens have marks around thinking that this server knows".to_owned()
         });
         ConversationSupport {

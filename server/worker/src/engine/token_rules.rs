@@ -1,4 +1,4 @@
-//! What a request says of single tokens: what is added to their scores, which end the answer, and which may not
+//! What a request says of single tokens: what is added to their logits, which end the answer, and which may not
 //! be chosen yet, or at all.
 
 use std::sync::Arc;
@@ -6,18 +6,18 @@ use std::sync::Arc;
 use hangar_client::v1::GenerateRequest;
 use tonic::Status;
 
-use crate::{engine::Engine, inspect::TokenDefaults, status};
+use crate::{engine::Engine, grpc_error, inspect::TokenDefaults};
 
 /// What a request says of single tokens.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TokenRules {
     /// Tokens that end the answer.
-    ends: Arc<[u32]>,
+    eos_token_ids: Arc<[u32]>,
     /// Tokens that are never chosen.
-    never: Arc<[u32]>,
+    suppress_tokens: Arc<[u32]>,
     /// Tokens that are not chosen as the first one.
-    not_first: Arc<[u32]>,
-    /// What is added to scores.
+    begin_suppress_tokens: Arc<[u32]>,
+    /// What is added to logits.
     bias: Vec<(u32, f32)>,
     /// Tokens that the answer has at least.
     min_tokens: u32,
@@ -25,38 +25,47 @@ pub(crate) struct TokenRules {
 
 impl TokenRules {
     /// These tokens end the answer, and that is all.
-    pub(crate) fn ending_at(ends: Arc<[u32]>) -> Self {
+    pub(crate) fn with_eos(eos_token_ids: Arc<[u32]>) -> Self {
         Self {
-            ends,
+            eos_token_ids,
             ..Self::default()
         }
     }
 
     /// Tokens that end the answer.
-    pub(crate) fn ends(&self) -> &[u32] {
-        &self.ends
+    pub(crate) fn eos_token_ids(&self) -> &[u32] {
+        &self.eos_token_ids
     }
 
-    /// Adds to scores what is to be added.
-    pub(crate) fn add_bias(&self, scores: &mut [f32]) {
+    /// Adds to logits what is to be added.
+    pub(crate) fn add_bias(&self, logits: &mut [f32]) {
         for (token, bias) in &self.bias {
-            if let Some(score) = scores.get_mut(*token as usize) {
-                *score += bias;
+            if let Some(logit) = logits.get_mut(*token as usize) {
+                *logit += bias;
             }
         }
     }
 
     /// Leaves out the tokens that may not come when so many have come.
-    pub(crate) fn leave_out(&self, scores: &mut [f32], made: u32) {
-        let ends: &[u32] = if made < self.min_tokens {
-            &self.ends
+    pub(crate) fn leave_out(&self, logits: &mut [f32], generated: u32) {
+        let eos_token_ids: &[u32] = if generated < self.min_tokens {
+            &self.eos_token_ids
         } else {
             &[]
         };
-        let not_first: &[u32] = if made == 0 { &self.not_first } else { &[] };
-        for token in self.never.iter().chain(ends).chain(not_first) {
-            if let Some(score) = scores.get_mut(*token as usize) {
-                *score = f32::NEG_INFINITY;
+        let begin_suppress_tokens: &[u32] = if generated == 0 {
+            &self.begin_suppress_tokens
+        } else {
+            &[]
+        };
+        for token in self
+            .suppress_tokens
+            .iter()
+            .chain(eos_token_ids)
+            .chain(begin_suppress_tokens)
+        {
+            if let Some(logit) = logits.get_mut(*token as usize) {
+                *logit = f32::NEG_INFINITY;
             }
         }
     }
@@ -74,7 +83,7 @@ impl Engine {
         let size = self.vocabulary.size();
         let known = |field: &str, token: u32| match token < size {
             true => Ok(token),
-            false => Err(status::invalid_field(
+            false => Err(grpc_error::invalid_field(
                 field,
                 format!("{token} is no token of the model, whose vocabulary has {size}"),
             )),
@@ -91,23 +100,23 @@ impl Engine {
             true => &TokenDefaults::default(),
             false => &self.token_defaults,
         };
-        let own: &[u32] = &self.end_tokens;
-        let (own, never) = match request.ignore_eos {
+        let own: &[u32] = &self.eos_token_ids;
+        let (own, suppress_tokens) = match request.ignore_eos {
             true => (&[][..], own),
             false => (own, &[][..]),
         };
         Ok(TokenRules {
-            never: never
+            suppress_tokens: suppress_tokens
                 .iter()
                 .filter(|it| !stops.contains(it))
-                .chain(&defaults.never)
+                .chain(&defaults.suppress_tokens)
                 .copied()
                 .collect(),
-            not_first: defaults.not_first.as_slice().into(),
-            ends: own.iter().copied().chain(stops).collect(),
+            begin_suppress_tokens: defaults.begin_suppress_tokens.as_slice().into(),
+            eos_token_ids: own.iter().copied().chain(stops).collect(),
             bias,
             min_tokens: match request.min_tokens {
-                0 => defaults.least(prompt),
+                0 => defaults.min_new_tokens(prompt),
                 asked => asked,
             },
         })
@@ -121,21 +130,21 @@ mod tests {
     #[test]
     fn end_tokens_are_masked_until_min_tokens_and_banned_ones_always() {
         let rules = TokenRules {
-            ends: [0].into(),
-            never: [1].into(),
-            not_first: [2].into(),
+            eos_token_ids: [0].into(),
+            suppress_tokens: [1].into(),
+            begin_suppress_tokens: [2].into(),
             bias: vec![(2, 1.5), (9, 1.0)],
             min_tokens: 2,
         };
-        let scores = |made| {
-            let mut scores = [1.0; 3];
-            rules.add_bias(&mut scores);
-            rules.leave_out(&mut scores, made);
-            scores
+        let logits = |generated| {
+            let mut logits = [1.0; 3];
+            rules.add_bias(&mut logits);
+            rules.leave_out(&mut logits, generated);
+            logits
         };
         const NONE: f32 = f32::NEG_INFINITY;
-        assert_eq!(scores(0), [NONE, NONE, NONE]);
-        assert_eq!(scores(1), [NONE, NONE, 2.5]);
-        assert_eq!(scores(2), [1.0, NONE, 2.5]);
+        assert_eq!(logits(0), [NONE, NONE, NONE]);
+        assert_eq!(logits(1), [NONE, NONE, 2.5]);
+        assert_eq!(logits(2), [1.0, NONE, 2.5]);
     }
 }

@@ -1,6 +1,6 @@
 //! The functions of a request: what the chat template gets of them, and how one of them is called.
 //!
-//! A call that has to be made is begun in the prompt: it ends with the opening of the model's notation, and a
+//! A call that has to be made is begun in the prompt: it ends with the opening of the model's format, and a
 //! grammar leaves nothing but a call of one of the functions in question.
 
 use hangar_client::v1::{Constraint, GenerateRequest, Tool, constraint::Constraint as Notation};
@@ -13,7 +13,7 @@ use crate::{
         chat::ChatTemplate,
         json::{json_object, json_text},
     },
-    status,
+    grpc_error,
     tool_calls::{Function, ToolCallParser},
 };
 
@@ -30,20 +30,20 @@ pub(crate) struct Tools {
     /// What a call that has to be made conforms to.
     pub(crate) constraint: Option<Constraint>,
     /// Finds calls in the answer.
-    pub(crate) watch: Option<ToolCallParser>,
+    pub(crate) parser: Option<ToolCallParser>,
 }
 
 impl Engine {
     /// Why the model cannot be offered functions.
     pub(super) fn why_no_tools(&self) -> Option<String> {
         let chat = self.chat.as_ref().ok()?;
-        notation(chat).err()
+        tool_call_format(chat).err()
     }
 
     /// The functions of a request whose prompt is only to be shown: calls are not looked for, so that it makes no
     /// difference how the model writes them.
     pub(super) fn shown_tools(&self, request: &GenerateRequest) -> Result<Tools, Status> {
-        let unknown = |chat: &ChatTemplate| chat.takes_tools() && chat.notation().is_none();
+        let unknown = |chat: &ChatTemplate| chat.takes_tools() && chat.tool_call_format().is_none();
         let leaves_open = matches!(request.tool_choice.as_str(), "" | "auto");
         if leaves_open && self.chat.as_ref().is_ok_and(unknown) {
             let functions = functions(request)?;
@@ -65,31 +65,34 @@ impl Engine {
             // Making the prompt will say why.
             return Ok(Tools::default());
         };
-        let refused = |why| status::unsupported_by_model(format!("tools: {why}"));
-        let notation = notation(chat).map_err(refused)?;
+        let refused = |why| grpc_error::unsupported_by_model(format!("tools: {why}"));
+        let format = tool_call_format(chat).map_err(refused)?;
         let functions = functions(request)?;
         let callable: Vec<&Function> = match choice {
             "" | "auto" | "required" => functions.iter().collect(),
             name => functions.iter().filter(|it| it.name == name).collect(),
         };
         if callable.is_empty() {
-            return Err(status::invalid_field("tool_choice", "is no name of a tool"));
+            return Err(grpc_error::invalid_field(
+                "tool_choice",
+                "is no name of a tool",
+            ));
         }
         let has_to = !matches!(choice, "" | "auto");
         let names = callable.iter().map(|it| it.name.clone()).collect();
-        let schema = || Notation::JsonSchema(notation.schema(&callable).to_string());
+        let schema = || Notation::JsonSchema(format.schema(&callable).to_string());
         Ok(Tools {
-            opening: if has_to { notation.prompt() } else { "" },
+            opening: if has_to { format.prompt() } else { "" },
             constraint: has_to.then(|| Constraint {
                 constraint: Some(schema()),
             }),
-            watch: Some(ToolCallParser::new(notation, names, has_to)),
+            parser: Some(ToolCallParser::new(format, names, has_to)),
             functions: functions.into_iter().map(|it| it.definition).collect(),
         })
     }
 }
 
-fn notation(chat: &ChatTemplate) -> Result<crate::tool_calls::ToolCallFormat, String> {
+fn tool_call_format(chat: &ChatTemplate) -> Result<crate::tool_calls::ToolCallFormat, String> {
     if !chat.takes_tools() {
         return Err(
             "the model's chat template has no place for them; leave them out, or give the model a chat \
@@ -97,7 +100,7 @@ fn notation(chat: &ChatTemplate) -> Result<crate::tool_calls::ToolCallFormat, St
                 .into(),
         );
     }
-    chat.notation().ok_or_else(|| {
+    chat.tool_call_format().ok_or_else(|| {
         "this server does not know how the model writes calls; it knows the ways of Hermes and Qwen \
          (<tool_call> and JSON), Mistral ([TOOL_CALLS] and a JSON list) and Llama 3 (JSON with parameters)"
             .into()
@@ -113,16 +116,15 @@ fn functions(request: &GenerateRequest) -> Result<Vec<Function>, Status> {
 fn function(n: usize, tool: &Tool) -> Result<Function, Status> {
     let field = |name: &str| format!("tools[{n}].{name}");
     let json = |name: &str, text: &str| {
-        json_text(text).map_err(|why| status::invalid_field(&field(name), why))
+        json_text(text).map_err(|why| grpc_error::invalid_field(&field(name), why))
     };
-    let parameters =
-        match &tool.parameters {
-            Some(given) => Some(json_object(given, MAX_DEPTH).ok_or_else(|| {
-                status::invalid_field(&field("parameters"), "is nested too deeply")
-            })?),
-            None if tool.parameters_json.is_empty() => None,
-            None => Some(json("parameters_json", &tool.parameters_json)?),
-        };
+    let parameters = match &tool.parameters {
+        Some(given) => Some(json_object(given, MAX_DEPTH).ok_or_else(|| {
+            grpc_error::invalid_field(&field("parameters"), "is nested too deeply")
+        })?),
+        None if tool.parameters_json.is_empty() => None,
+        None => Some(json("parameters_json", &tool.parameters_json)?),
+    };
     let definition = match tool.definition_json.as_str() {
         "" => definition(tool, parameters.as_ref()),
         text => json("definition_json", text)?.into(),

@@ -11,12 +11,12 @@ use crate::{
     engine::{
         Engine,
         answer::AnswerRules,
-        picker::Picker,
         prompt::Prompt,
         sampling::{SamplingRules, TokenSampler},
         token_rules::TokenRules,
+        token_selector::TokenSelector,
     },
-    status,
+    grpc_error,
 };
 
 /// Pixels on the side of the first image.
@@ -42,7 +42,7 @@ impl Engine {
             rules: AnswerRules::default(),
             image_prompt: None,
             call: None,
-            scored: None,
+            prompt_logprobs: None,
         };
         self.first_token(prompt).await?;
         match self.first_image() {
@@ -77,17 +77,17 @@ impl Engine {
     }
 
     async fn first_token(self: &Arc<Self>, prompt: Prompt) -> Result<(), Status> {
-        let tokens = TokenRules::ending_at(Arc::clone(&self.end_tokens));
-        let picker = Picker::new(
+        let tokens = TokenRules::with_eos(Arc::clone(&self.eos_token_ids));
+        let selector = TokenSelector::new(
             TokenSampler::new(SamplingRules::greedy(), &[], None),
             tokens,
         );
-        let mut responses = self.run(prompt, picker, Duration::ZERO);
+        let mut responses = self.run(prompt, selector, Duration::ZERO);
         while let Some(response) = tokio_stream::StreamExt::next(&mut responses).await {
             if let Some(Event::Done(_)) = response?.event {
                 return Ok(());
             }
         }
-        Err(status::internal("the answer ended without its end"))
+        Err(grpc_error::internal("the answer ended without its end"))
     }
 }

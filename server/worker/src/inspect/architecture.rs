@@ -6,8 +6,8 @@
 //! The engine reads config.json loosely: it drops what it does not know. So it gets a config.json that is
 //! made here, with its own fields and nothing else; fields that are in no table may hold anything.
 
+mod definition;
 mod field;
-mod known;
 mod limits;
 mod refusal;
 mod rope;
@@ -17,7 +17,7 @@ mod window;
 
 use serde_json::{Map, Value, json};
 
-pub(super) use self::known::Architecture;
+pub(super) use self::definition::Architecture;
 pub(crate) use self::limits::Limits;
 use self::rope::Rope;
 use crate::failure::Failure;
@@ -90,10 +90,10 @@ impl Architecture {
 
 /// Turns what transformers 5 writes of rotations into its older form, in the file's fields and in those of its text
 /// half: for architectures without a table, of which the engine reads the file as it is.
-pub(super) fn make_older(fields: &mut Map<String, Value>) -> Result<(), Failure> {
-    rope::make_older(fields)?;
+pub(super) fn to_legacy_rope(fields: &mut Map<String, Value>) -> Result<(), Failure> {
+    rope::to_legacy_rope(fields)?;
     if let Some(Value::Object(text)) = fields.get_mut("text_config") {
-        rope::make_older(text)?;
+        rope::to_legacy_rope(text)?;
     }
     Ok(())
 }

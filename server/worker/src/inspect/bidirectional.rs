@@ -1,4 +1,5 @@
-//! How the config.json of a Gemma embedding model gives its attention, and what the engine makes of that.
+//! The window of a Gemma embedding model's attention: config.json is changed so that the engine takes it as the reference
+//! does.
 //!
 //! In each layer but every sixth or so a token sees a window of its neighbours only. The file gives the width of the
 //! window; the transformers library makes a distance of it when it reads the file (half of the width, and one,

@@ -9,15 +9,16 @@ use super::{
     adapters,
     architecture::Limits,
     bidirectional,
+    device_plan::DevicePlan,
     directory_files::DirectoryFiles,
-    embedding, files, head,
+    embedding, files,
     inspection::{Files, InSituQuantization, Inspection},
+    lm_head,
+    memory_estimate::MemoryEstimate,
     model_config::ModelConfig,
     modules::Modules,
     multimodal::{self, Multimodal},
-    need::Need,
-    needed, parts,
-    placement::Placement,
+    required_tensors, shards,
     spec::{check_kind_found, choose_context, choose_dtype, uqff},
     text_settings::TextSettings,
     tokenizer,
@@ -58,9 +59,9 @@ pub(super) fn inspect(
     let dtype = embedding::dtype(config.spec().dtype(), found.files.modules.as_ref(), dtype)?;
     let need = found.need(dtype)?;
     let caches = kind != ModelKind::Embedding;
-    let placement = Placement::plan(config, device, &need, caches)?;
-    let context_length = placement.context(found.context_length);
-    let metadata = found.metadata(dtype, context_length, &placement)?;
+    let device_plan = DevicePlan::plan(config, device, &need, caches)?;
+    let context_length = device_plan.context(found.context_length);
+    let metadata = found.metadata(dtype, context_length, &device_plan)?;
     let quantization = found.in_situ(config, dtype);
     let weight_bytes = found.bytes_to_read(quantization.as_ref());
     Ok(Inspection {
@@ -77,8 +78,8 @@ pub(super) fn inspect(
         metadata,
         weight_bytes,
         measure: ProgressMeasure::RssFile,
-        need_host_bytes: need.on_the_host(&placement.device),
-        placement,
+        need_host_bytes: need.on_the_host(&device_plan.device),
+        device_plan,
         chat_template: config.spec().chat_template.clone(),
     })
 }
@@ -91,12 +92,16 @@ impl DirectoryInspection {
         let wanted = embedding::kind(config.spec().kind(), &names)?;
         let mut files = find(config, path, &names)?;
         let (mut text_settings, made) = TextSettings::read(&files)?;
-        let own_head = head::own(&files.weights)?;
+        let own_head = lm_head::untied_head(&files.weights)?;
         let mut model = ModelConfig::read(&files.config, wanted, own_head)?;
         let kind = model.kind;
         model.limits = limits(model.limits, device);
-        text_settings.settle_ends(&model.ends, &made, model.limits.at_once.is_none());
-        text_settings.begins_chats = kind == ModelKind::Multimodal;
+        text_settings.resolve_eos_tokens(
+            &model.eos_token_ids,
+            &made,
+            model.limits.max_prefill.is_none(),
+        );
+        text_settings.add_bos_to_chats = kind == ModelKind::Multimodal;
         check_kind_found(config.spec().kind(), kind, &model.architecture)?;
         if kind != ModelKind::Embedding {
             tokenizer::check_decoder(&files.tokenizer, &made)?;
@@ -115,7 +120,7 @@ impl DirectoryInspection {
         let weights = Weights::read(&all_weights, quantization)?;
         embedding::check_names(kind, &weights)?;
         if let Some(tensors) = &model.tensors {
-            needed::check(tensors, &weights.names, &model)?;
+            required_tensors::check(tensors, &weights.names, &model)?;
         }
         Ok(Self {
             name: files::name(path),
@@ -134,21 +139,21 @@ impl DirectoryInspection {
     }
 
     /// What the model needs in memory, its numbers being of this type.
-    fn need(&self, dtype: DataType) -> Result<Need, Failure> {
-        let number = bytes_of(dtype);
+    fn need(&self, dtype: DataType) -> Result<MemoryEstimate, Failure> {
+        let bytes_per_element = bytes_of(dtype);
         let Self { model, weights, .. } = self;
-        Ok(Need {
-            weights: weights.bytes_in_memory(number),
-            quantizing: weights.bytes_while_quantized(number),
+        Ok(MemoryEstimate {
+            weights: weights.bytes_in_memory(bytes_per_element),
+            quantizing: weights.bytes_while_quantized(bytes_per_element),
             merging: adapters::bytes_to_merge(&self.files.adapters),
             shape: model.shape,
-            number,
+            bytes_per_element,
             context: self.context_length.unwrap_or(0).into(),
             trained_context: model.context_length.unwrap_or(0).into(),
             vocabulary: self.vocabulary_size().unwrap_or(0).into(),
             tokenizer: files::about(&self.files.tokenizer)?.len(),
-            pair: (model.kind == ModelKind::Embedding)
-                .then(|| embedding::mask_bytes(&model.architecture, number)),
+            mask_bytes_per_pair: (model.kind == ModelKind::Embedding)
+                .then(|| embedding::mask_bytes(&model.architecture, bytes_per_element)),
             images: self.multimodal.as_ref().map_or(0, |model| model.need),
         })
     }
@@ -157,7 +162,7 @@ impl DirectoryInspection {
         &self,
         dtype: DataType,
         context_length: Option<u32>,
-        placement: &Placement,
+        device_plan: &DevicePlan,
     ) -> Result<ModelMetadata, Failure> {
         let Self { model, files, .. } = self;
         let kind = model.kind;
@@ -183,7 +188,7 @@ impl DirectoryInspection {
             vocabulary_size: self.vocabulary_size().unwrap_or(0),
             format: ModelFormat::Safetensors.into(),
             size_bytes: self.weights.file_bytes,
-            device: placement.device.name(),
+            device: device_plan.device.name(),
             ..ModelMetadata::default()
         };
         adapters::describe(&files.adapters, &mut metadata)?;
@@ -261,7 +266,7 @@ fn list(path: &Path) -> Result<BTreeSet<String>, Failure> {
 fn check_what_it_is(names: &BTreeSet<String>) -> Result<(), Failure> {
     let has = |name: &str| names.contains(name);
     let find = |end: &str| names.iter().find(|name| name.ends_with(end));
-    let weights = names.iter().any(|name| parts::is_weights(name));
+    let weights = names.iter().any(|name| shards::is_weights(name));
     if has("model_index.json") {
         return Err(Failure::unusable(
             "This is an image model, which this version of Hangar does not support. Load a text model.",
@@ -304,8 +309,8 @@ fn find(
     let files = DirectoryFiles {
         directory: path.to_owned(),
         config: required("config.json", "the model's architecture")?,
-        weights: parts::find(path, names)?,
-        tokenizer: match tokenizer::given(config) {
+        weights: shards::find(path, names)?,
+        tokenizer: match tokenizer::override_path(config) {
             Some(tokenizer) => tokenizer,
             None => required("tokenizer.json", "the model's tokenizer")?,
         },
@@ -327,8 +332,12 @@ fn limits(by_model: Limits, device: &TargetDevice) -> Limits {
     match device {
         TargetDevice::Cpu => by_model,
         TargetDevice::Gpu(_) => Limits {
-            sequence: by_model.sequence.into_iter().chain(by_model.at_once).min(),
-            at_once: None,
+            max_sequence: by_model
+                .max_sequence
+                .into_iter()
+                .chain(by_model.max_prefill)
+                .min(),
+            max_prefill: None,
             ..by_model
         },
     }

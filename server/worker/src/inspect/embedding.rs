@@ -6,7 +6,7 @@ use hangar_client::v1::{DataType, ModelKind};
 
 use super::{
     model_config::ModelConfig,
-    modules::{LIST, MARK, Modules, Pooling},
+    modules::{LIST, Modules, Pooling, SENTENCE_TRANSFORMERS_CONFIG},
     weights::Weights,
 };
 use crate::failure::Failure;
@@ -18,7 +18,9 @@ const GEMMA: &str = "Gemma3TextModel";
 pub(super) fn kind(asked: ModelKind, names: &BTreeSet<String>) -> Result<ModelKind, Failure> {
     let listed = names.contains(LIST);
     match asked {
-        ModelKind::Unspecified if listed || names.contains(MARK) => Ok(ModelKind::Embedding),
+        ModelKind::Unspecified if listed || names.contains(SENTENCE_TRANSFORMERS_CONFIG) => {
+            Ok(ModelKind::Embedding)
+        }
         ModelKind::Unspecified => Ok(ModelKind::Text),
         ModelKind::Embedding if !listed => Err(Failure::unusable(
             "The spec's kind is embedding, but the directory has no modules.json, which says how an \
@@ -119,8 +121,11 @@ mod tests {
         use ModelKind::{Embedding, Text, Unspecified};
         assert_eq!(of(Unspecified, &["config.json"]), Some(Text));
         assert_eq!(of(Unspecified, &[LIST]), Some(Embedding));
-        assert_eq!(of(Unspecified, &[MARK]), Some(Embedding));
-        assert_eq!(of(Text, &[LIST, MARK]), Some(Text));
+        assert_eq!(
+            of(Unspecified, &[SENTENCE_TRANSFORMERS_CONFIG]),
+            Some(Embedding)
+        );
+        assert_eq!(of(Text, &[LIST, SENTENCE_TRANSFORMERS_CONFIG]), Some(Text));
         assert_eq!(of(Embedding, &[LIST]), Some(Embedding));
         assert_eq!(of(Embedding, &["config.json"]), None);
     }

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, truncated};
 
 /// Fields that the engine reads as well, and what they hold.
 const READ: [(&str, ValueKind); 8] = [
@@ -47,6 +47,9 @@ const REFUSED_SAMPLING: [(&str, f64); 4] = [
     ("eta_cutoff", 0.0),
 ];
 
+/// Longest value in a message.
+const LONGEST: usize = 100;
+
 #[derive(Clone, Copy)]
 enum ValueKind {
     Flag,
@@ -59,9 +62,9 @@ enum ValueKind {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct TokenDefaults {
     /// Tokens that are never chosen.
-    pub(crate) never: Vec<u32>,
+    pub(crate) suppress_tokens: Vec<u32>,
     /// Tokens that are not chosen as the first one.
-    pub(crate) not_first: Vec<u32>,
+    pub(crate) begin_suppress_tokens: Vec<u32>,
     /// Tokens that an answer has at least.
     pub(crate) min_tokens: u32,
     /// Tokens that a prompt and its answer have at least.
@@ -70,7 +73,7 @@ pub(crate) struct TokenDefaults {
 
 impl TokenDefaults {
     /// Tokens that the answer to a prompt of so many has at least.
-    pub(crate) fn least(&self, prompt: usize) -> u32 {
+    pub(crate) fn min_new_tokens(&self, prompt: usize) -> u32 {
         let prompt = u32::try_from(prompt).unwrap_or(u32::MAX);
         self.min_tokens.max(self.min_length.saturating_sub(prompt))
     }
@@ -98,8 +101,8 @@ impl TokenDefaults {
                 .ok_or_else(|| malformed(name, value)),
         };
         Ok(Self {
-            never: list("suppress_tokens")?,
-            not_first: list("begin_suppress_tokens")?,
+            suppress_tokens: list("suppress_tokens")?,
+            begin_suppress_tokens: list("begin_suppress_tokens")?,
             min_tokens: count("min_new_tokens")?,
             min_length: count("min_length")?,
         })
@@ -145,7 +148,7 @@ pub(super) fn check(given: &Map<String, Value>) -> Result<(), Failure> {
             return Err(Failure::unusable(format!(
                 "generation_config.json sets {name} to {}, which this version of Hangar does not follow. Take the \
                  field out: then answers are without it.",
-                shown(value)
+                truncated(&value.to_string(), LONGEST)
             )));
         }
     }
@@ -165,18 +168,8 @@ fn counts(value: &Value, neutral: f64) -> bool {
 fn malformed(name: &str, value: &Value) -> Failure {
     Failure::unusable(format!(
         "generation_config.json is malformed: it sets {name} to {}. Correct it or take it out.",
-        shown(value)
+        truncated(&value.to_string(), LONGEST)
     ))
-}
-
-/// The beginning of a value.
-fn shown(value: &Value) -> String {
-    const LONGEST: usize = 100;
-    let text = value.to_string();
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
 }
 
 #[cfg(test)]
@@ -214,8 +207,8 @@ mod tests {
             "suppress_tokens": [-1, 5], "begin_suppress_tokens": [6], "min_new_tokens": 2, "min_length": null,
         });
         let expected = TokenDefaults {
-            never: vec![5],
-            not_first: vec![6],
+            suppress_tokens: vec![5],
+            begin_suppress_tokens: vec![6],
             min_tokens: 2,
             min_length: 0,
         };

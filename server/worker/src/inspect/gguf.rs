@@ -2,10 +2,10 @@
 
 mod complete;
 mod computed;
-mod ends;
+mod eog_tokens;
 mod header;
 mod memory;
-mod pre;
+mod pre_tokenizer;
 mod tensor_type;
 mod tokenizer;
 
@@ -21,15 +21,15 @@ use hangar_worker_protocol::v1::{ProgressMeasure, WorkerConfig};
 use self::header::{Header, Tensor};
 use super::{
     architecture::Limits,
+    device_plan::DevicePlan,
     files,
     inspection::{Files, Inspection},
-    model_config::Shape,
-    need::Need,
-    placement::Placement,
+    memory_estimate::MemoryEstimate,
+    model_config::{MAX_LAYERS, Shape},
     spec::{check_kind_found, choose_context, choose_dtype, uqff},
     text_settings::TextSettings,
     tokenizer as tokenizer_json,
-    tokenizer::BesideTokenizer,
+    tokenizer::TokenizerSidecars,
 };
 use crate::{device::TargetDevice, failure::Failure};
 
@@ -44,9 +44,6 @@ const ARCHITECTURES: [&str; 8] = [
     "qwen3moe",
     "starcoder2",
 ];
-
-/// More layers than any model has: what claims more is broken.
-const MAX_LAYERS: u64 = 10_000;
 
 /// Inspects the file at `path`.
 pub(super) fn inspect(
@@ -157,17 +154,17 @@ impl<'a> GgufModel<'a> {
     ) -> Result<Inspection, Failure> {
         computed::check_device(self.architecture, &device)?;
         let main_type = main_type(&self.header.tensors);
-        let dtype = choose_dtype(config.spec().dtype(), &device, main_type == "F32");
         let context_length =
             choose_context(config.spec().context_length, Some(self.context_length))?;
+        let dtype = self.dtype(config.spec().dtype(), &device, context_length);
         let need = self.need(dtype, context_length);
-        let placement = Placement::plan(config, device, &need, true)?;
-        let context_length = placement.context(context_length);
+        let device_plan = DevicePlan::plan(config, device, &need, true)?;
+        let context_length = device_plan.context(context_length);
         let metadata = ModelMetadata {
             dtype: dtype.into(),
             context_length: context_length.unwrap_or(0),
             size_bytes: length,
-            device: placement.device.name(),
+            device: device_plan.device.name(),
             ..self.metadata(path, main_type)
         };
         check_kind_found(config.spec().kind(), ModelKind::Text, self.architecture)?;
@@ -185,10 +182,21 @@ impl<'a> GgufModel<'a> {
             metadata,
             weight_bytes: length,
             measure: ProgressMeasure::ReadChars,
-            need_host_bytes: need.on_the_host(&placement.device),
-            placement,
+            need_host_bytes: need.on_the_host(&device_plan.device),
+            device_plan,
             chat_template: config.spec().chat_template.clone(),
         })
+    }
+
+    /// The data type that attention is computed and its cache kept in; matrices stay as the file has them.
+    ///
+    /// Processors compute attention in F32 in half the time (BENCHMARKS.md), for a cache of twice the size: that is chosen
+    /// where the cache of a whole context is no larger than the weights.
+    fn dtype(&self, asked: DataType, device: &TargetDevice, context: Option<u32>) -> DataType {
+        let stored_as_f32 = main_type(&self.header.tensors) == "F32";
+        let prefers_f32 =
+            *device == TargetDevice::Cpu && self.need(DataType::F32, context).has_small_cache();
+        choose_dtype(asked, device, stored_as_f32 || prefers_f32)
     }
 
     /// What the header says about the model.
@@ -229,7 +237,7 @@ impl<'a> GgufModel<'a> {
         u32::try_from(*self.embedding()?.shape.get(1)?).ok()
     }
 
-    fn need(&self, dtype: DataType, context: Option<u32>) -> Need {
+    fn need(&self, dtype: DataType, context: Option<u32>) -> MemoryEstimate {
         let number = |name: &str| {
             let name = format!("{}.{name}", self.architecture);
             self.header.number(&name).unwrap_or(0)
@@ -244,7 +252,7 @@ impl<'a> GgufModel<'a> {
             0 => hidden_size.checked_div(heads).unwrap_or(0),
             size => size,
         };
-        Need {
+        MemoryEstimate {
             weights: memory::in_memory(&self.header.tensors),
             quantizing: memory::while_read(&self.header.tensors),
             merging: 0,
@@ -255,12 +263,12 @@ impl<'a> GgufModel<'a> {
                 hidden_size,
                 intermediate_size: number("feed_forward_length"),
             },
-            number: if dtype == DataType::F32 { 4 } else { 2 },
+            bytes_per_element: if dtype == DataType::F32 { 4 } else { 2 },
             context: context.unwrap_or(0).into(),
             trained_context: self.context_length.into(),
             vocabulary: self.vocabulary_size().unwrap_or(0).into(),
             tokenizer: self.header.bytes,
-            pair: None,
+            mask_bytes_per_pair: None,
             images: 0,
         }
     }
@@ -268,9 +276,9 @@ impl<'a> GgufModel<'a> {
 
 /// What there is to know about the model's tokens: by the spec's tokenizer, else by the one in the file.
 fn text_settings(header: &Header, config: &WorkerConfig) -> Result<TextSettings, Failure> {
-    let given = match tokenizer_json::given(config) {
+    let given = match tokenizer_json::override_path(config) {
         Some(path) => {
-            let written = tokenizer_json::rewritten(&path, &BesideTokenizer::default())?;
+            let written = tokenizer_json::rewritten(&path, &TokenizerSidecars::default())?;
             Some((path, written))
         }
         None => None,
@@ -284,7 +292,7 @@ fn text_settings(header: &Header, config: &WorkerConfig) -> Result<TextSettings,
     let mut text_settings = tokenizer::text_settings(header, given.map(|it| it.1))?;
     let made = tokenizer_json::make(&path, &text_settings.tokenizer)?;
     tokenizer_json::check_decoder(&path, &made)?;
-    text_settings.settle_ends(&serde_json::Value::Null, &made, true);
+    text_settings.resolve_eos_tokens(&serde_json::Value::Null, &made, true);
     Ok(text_settings)
 }
 

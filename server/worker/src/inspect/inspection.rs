@@ -6,8 +6,9 @@ use hangar_client::v1::{DataType, ModelKind, ModelMetadata};
 use hangar_worker_protocol::v1::{ModelInspection, ProgressMeasure};
 
 use super::{
-    architecture::Limits, chat_templates::Templates, directory_files::DirectoryFiles, model_config,
-    modules::Modules, multimodal::Multimodal, placement::Placement, text_settings::TextSettings,
+    architecture::Limits, chat_templates::Templates, device_plan::DevicePlan,
+    directory_files::DirectoryFiles, model_config, modules::Modules, multimodal::Multimodal,
+    text_settings::TextSettings,
 };
 use crate::{prepared::Prepared, quantization::Quantization};
 
@@ -49,7 +50,7 @@ pub(crate) struct Inspection {
     pub(super) measure: ProgressMeasure,
     pub(super) need_host_bytes: u64,
     /// How it is to lie on its device.
-    pub(crate) placement: Placement,
+    pub(crate) device_plan: DevicePlan,
     /// Chat template in place of the model's own; empty: the model's own.
     pub(crate) chat_template: String,
 }
@@ -73,8 +74,8 @@ impl Inspection {
             weight_bytes: self.weight_bytes,
             progress_measure: self.measure.into(),
             need_host_bytes: self.need_host_bytes,
-            need_device_bytes: self.placement.need,
-            max_concurrency: self.placement.concurrency,
+            need_device_bytes: self.device_plan.need,
+            max_concurrency: self.device_plan.concurrency,
             prepared: self
                 .prepared()
                 .map_or(0, |prepared| prepared.to_message().into()),

@@ -10,7 +10,7 @@ use hangar_client::v1::{KvCache, kv_cache::Size};
 use super::model_config::Shape;
 use crate::{
     failure::Failure,
-    kv_blocks::{BLOCK, KEPT, blocks_of, tokens_in},
+    kv_blocks::{BLOCK, RESERVED_BLOCKS, blocks_of, tokens_in},
 };
 
 /// Sizes of heads that the engine's kernel for paged attention has.
@@ -35,11 +35,11 @@ pub(super) struct KvRequest {
     /// Sizes of the model.
     pub(super) shape: Shape,
     /// Bytes of a number.
-    pub(super) number: u64,
+    pub(super) bytes_per_element: u64,
     /// Longest sequence in tokens; zero where it is not known.
     pub(super) context: u64,
     /// Whether the spec asks for that length.
-    pub(super) context_is_asked: bool,
+    pub(super) context_is_requested: bool,
     /// Requests that run at the same time.
     pub(super) concurrency: u64,
     /// Memory of the device in bytes.
@@ -68,11 +68,11 @@ impl KvRequest {
                 ))),
             };
         }
-        let Some(bytes) = self.asked_bytes() else {
+        let Some(bytes) = self.requested_bytes() else {
             let sequence = blocks_of(self.context);
             let blocks = sequence
                 .saturating_mul(self.concurrency)
-                .saturating_add(KEPT);
+                .saturating_add(RESERVED_BLOCKS);
             return Ok(Some(KvPlan {
                 mib: blocks.saturating_mul(block).div_ceil(MIB),
                 context: None,
@@ -80,7 +80,7 @@ impl KvRequest {
         };
         let mib = bytes / MIB;
         let fits = tokens_in(mib.saturating_mul(MIB) / block);
-        if fits < self.context && (self.context_is_asked || fits == 0) {
+        if fits < self.context && (self.context_is_requested || fits == 0) {
             return Err(self.too_small(bytes, fits, block));
         }
         let context = u32::try_from(fits).unwrap_or(u32::MAX);
@@ -98,13 +98,13 @@ impl KvRequest {
             self.shape.layers,
             self.shape.kv_heads,
             self.shape.head_size,
-            self.number,
+            self.bytes_per_element,
         ]
         .into_iter()
         .fold(1, u64::saturating_mul)
     }
 
-    fn asked_bytes(&self) -> Option<u64> {
+    fn requested_bytes(&self) -> Option<u64> {
         match self.size?.size? {
             Size::Bytes(bytes) => Some(bytes),
             // Exact enough, and never more than the whole.
@@ -116,7 +116,7 @@ impl KvRequest {
     }
 
     fn too_small(&self, bytes: u64, fits: u64, block: u64) -> Failure {
-        let needed = (blocks_of(self.context) + KEPT).saturating_mul(block);
+        let needed = (blocks_of(self.context) + RESERVED_BLOCKS).saturating_mul(block);
         Failure::unusable(format!(
             "A KV cache of {bytes} bytes holds {fits} tokens, and the context of {} tokens takes {needed} \
              bytes. Give kv_cache at least that, or set context_length to at most {fits}.",
@@ -141,9 +141,9 @@ mod tests {
             hidden_size: 4096,
             intermediate_size: 14_336,
         },
-        number: 2,
+        bytes_per_element: 2,
         context: 8192,
-        context_is_asked: false,
+        context_is_requested: false,
         concurrency: 1,
         memory: 80 << 30,
     };
@@ -179,7 +179,7 @@ mod tests {
             let wanted = KvRequest { context, ..REQUEST };
             let blocks = plan(&wanted).bytes() / wanted.block_bytes();
             assert!(tokens_in(blocks) >= context, "{context}");
-            assert!(blocks >= blocks_of(context) + KEPT, "{context}");
+            assert!(blocks >= blocks_of(context) + RESERVED_BLOCKS, "{context}");
         }
     }
 
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn a_context_that_was_asked_for_and_does_not_fit_is_refused_with_the_numbers() {
         let wanted = KvRequest {
-            context_is_asked: true,
+            context_is_requested: true,
             ..sized(Size::Bytes(258 * MIB))
         };
         let failure = wanted.plan().expect_err("too small");

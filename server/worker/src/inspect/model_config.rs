@@ -20,7 +20,7 @@ const MAX_CONFIG: u64 = 16 << 20;
 pub(super) const GEMMA3_TEXT: &str = "Gemma3ForCausalLM";
 
 /// More layers than any model has: what claims more is broken.
-const MAX_LAYERS: u64 = 10_000;
+pub(super) const MAX_LAYERS: u64 = 10_000;
 
 /// What a config.json says.
 #[derive(Debug, Clone, Default)]
@@ -50,7 +50,7 @@ pub(super) struct ModelConfig {
     /// Names of the tensors that the engine reads; `None` where that is not known.
     pub(super) tensors: Option<Vec<String>>,
     /// Tokens that end an answer, where no other file says it.
-    pub(super) ends: Value,
+    pub(super) eos_token_ids: Value,
 }
 
 /// Sizes of which the need for memory follows; zero where not known.
@@ -100,13 +100,13 @@ impl ModelConfig {
             }
             _ => kind::of(&architecture)?,
         };
-        let ends = raw.fields.get("eos_token_id").cloned().unwrap_or_default();
+        let eos_token_ids = raw.fields.get("eos_token_id").cloned().unwrap_or_default();
         let read = |fields| Self::translated(architecture.clone(), kind, fields);
         let mut config = match own_head.filter(|_| kind != ModelKind::Embedding) {
             Some(head) => read_untied(raw.fields, head, read)?,
             None => read(raw.fields)?,
         };
-        config.ends = ends;
+        config.eos_token_ids = eos_token_ids;
         Ok(config)
     }
 
@@ -124,7 +124,7 @@ impl ModelConfig {
             )));
         }
         let Some(known) = known.filter(|_| kind == ModelKind::Text) else {
-            architecture::make_older(&mut fields)?;
+            architecture::to_legacy_rope(&mut fields)?;
             fields.insert("architectures".into(), json!([name]));
             let config = Self::from_fields(name, &fields).check_layers()?;
             return Ok(Self {
@@ -145,7 +145,7 @@ impl ModelConfig {
         let translated = known.translate(&fields)?;
         let config = Self::from_fields(name, &translated.fields);
         let limits = translated.limits;
-        let most = limits.sequence.unwrap_or(u32::MAX);
+        let most = limits.max_sequence.unwrap_or(u32::MAX);
         Ok(Self {
             kind,
             name: stored.name,
@@ -195,7 +195,7 @@ impl ModelConfig {
             handed: Map::new(),
             limits: Limits::default(),
             tensors: None,
-            ends: Value::Null,
+            eos_token_ids: Value::Null,
             kind: ModelKind::Unspecified,
             name: field("_name_or_path")
                 .and_then(Value::as_str)

@@ -15,7 +15,7 @@ pub(crate) use pooling::Pooling;
 use serde::{Deserialize, Serialize};
 
 use super::files;
-use crate::failure::Failure;
+use crate::failure::{Failure, truncated};
 
 /// More modules than any model has.
 const MAX_MODULES: usize = 16;
@@ -24,7 +24,7 @@ const MAX_MODULES: usize = 16;
 pub(super) const LIST: &str = "modules.json";
 
 /// The file by which the sentence-transformers library marks its models.
-pub(super) const MARK: &str = "config_sentence_transformers.json";
+pub(super) const SENTENCE_TRANSFORMERS_CONFIG: &str = "config_sentence_transformers.json";
 
 /// What makes a vector of the transformer's output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +40,9 @@ pub(crate) struct Modules {
     /// Numbers in a vector.
     pub(crate) size: u32,
 }
+
+/// Longest text of a file in a message.
+const LONGEST: usize = 64;
 
 /// A module, in the form in which the engine reads its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -86,7 +89,7 @@ impl Modules {
         let entries: Vec<ModuleEntry> =
             files::read_json(&directory.join(LIST), files::MAX_MODULE_FILE)?;
         if entries.len() > MAX_MODULES {
-            return Err(wrong(format!("it lists {} modules", entries.len())));
+            return Err(invalid(format!("it lists {} modules", entries.len())));
         }
         let mut reader = ModulesReader::new(directory, hidden);
         for entry in &entries {
@@ -133,7 +136,7 @@ impl<'a> ModulesReader<'a> {
         let path = entry.path.clone();
         check_path(&path)?;
         if !self.paths.insert(path.clone()) {
-            return Err(wrong(format!("two of its modules are in {path:?}")));
+            return Err(invalid(format!("two of its modules are in {path:?}")));
         }
         // As the engine reads it: with or without the name of the library before it.
         let class = entry.class.rsplit('.').next().unwrap_or_default();
@@ -144,17 +147,17 @@ impl<'a> ModulesReader<'a> {
                 self.steps.push(Module::Transformer { path });
             }
             ("transformer", 0) => {
-                return Err(wrong(format!(
+                return Err(invalid(format!(
                     "its transformer is in {path:?} and not in the model's own directory"
                 )));
             }
-            (_, 0) => return Err(wrong("its first module is no Transformer".into())),
+            (_, 0) => return Err(invalid("its first module is no Transformer".into())),
             ("pooling", 1) => {
                 let config = place.join("config.json");
                 self.pooling = Some(Pooling::read(&config, self.size)?);
                 self.steps.push(Module::Pooling { path, config });
             }
-            (_, 1) => return Err(wrong("its second module is no Pooling".into())),
+            (_, 1) => return Err(invalid("its second module is no Pooling".into())),
             ("dense", _) => {
                 let (config, model) = (place.join("config.json"), place.join("model.safetensors"));
                 let dense = dense::read(&config, &model, self.size)?;
@@ -171,9 +174,9 @@ impl<'a> ModulesReader<'a> {
                 self.steps.push(Module::Normalize { path });
             }
             _ => {
-                return Err(wrong(format!(
+                return Err(invalid(format!(
                     "the engine has no module {:?} in this place",
-                    shown(&entry.class)
+                    truncated(&entry.class, LONGEST)
                 )));
             }
         }
@@ -183,7 +186,7 @@ impl<'a> ModulesReader<'a> {
     fn finish(mut self) -> Result<Modules, Failure> {
         let pooling = self
             .pooling
-            .ok_or_else(|| wrong("it lists no Transformer and Pooling".into()))?;
+            .ok_or_else(|| invalid("it lists no Transformer and Pooling".into()))?;
         if pooling == Pooling::Mean && self.shifted {
             return Err(Failure::unusable(
                 "The engine takes the sum of the tokens' vectors where the model wants their mean, which \
@@ -201,7 +204,7 @@ impl<'a> ModulesReader<'a> {
             .iter()
             .any(|step| matches!(step, Module::Normalize { .. }));
         let size = u32::try_from(self.size)
-            .map_err(|_| wrong(format!("its vectors have {} numbers", self.size)))?;
+            .map_err(|_| invalid(format!("its vectors have {} numbers", self.size)))?;
         Ok(Modules {
             pooling,
             steps: self.steps,
@@ -223,22 +226,17 @@ fn check_path(path: &str) -> Result<(), Failure> {
     if right {
         return Ok(());
     }
-    Err(wrong(format!(
+    Err(invalid(format!(
         "{:?} is no directory in the model's own",
-        shown(path)
+        truncated(path, LONGEST)
     )))
 }
 
-fn wrong(why: String) -> Failure {
+fn invalid(why: String) -> Failure {
     Failure::unusable(format!(
         "modules.json cannot be used: {why}. Get the files that belong to the model, as the \
          sentence-transformers library writes them."
     ))
-}
-
-/// The beginning of a text that a file gives.
-fn shown(text: &str) -> String {
-    text.chars().take(64).collect()
 }
 
 #[cfg(test)]

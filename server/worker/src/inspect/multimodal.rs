@@ -16,7 +16,7 @@ use mistralrs::core::MultimodalLoaderType;
 use serde::Deserialize;
 use tokenizers::Tokenizer;
 
-use self::processor::{MAX_FILE, Preprocessor, Processor, wrong};
+use self::processor::{MAX_FILE, Preprocessor, Processor, invalid};
 use super::{
     chat_templates::{self, Templates},
     directory_files::DirectoryFiles,
@@ -34,7 +34,7 @@ const VERBATIM: (&str, &str) = ("verbatim.jinja", "{{ messages[0]['content'] }}"
 const KEPT_IMAGES: u64 = 32;
 
 /// Bytes of a number, at most.
-const NUMBER: u64 = 4;
+const BYTES_PER_ELEMENT: u64 = 4;
 
 /// What there is to know about a multimodal model beside what every model has.
 #[derive(Debug, Clone)]
@@ -141,12 +141,11 @@ impl Preprocessor {
             Some(1) => Ok(FilterType::Lanczos3),
             Some(2) => Ok(FilterType::Triangle),
             Some(3) => Ok(FilterType::CatmullRom),
-            Some(other) => Err(wrong(format!("asks for the filter {other}"))),
+            Some(other) => Err(invalid(format!("asks for the filter {other}"))),
         }
     }
 }
 
-/// Why preprocessor_config.json cannot be used.
 fn optional(path: PathBuf) -> Result<Option<PathBuf>, Failure> {
     match path.try_exists() {
         Ok(exists) => Ok(exists.then_some(path)),
@@ -176,7 +175,9 @@ fn need(sizes: &VisionSizes, most: (u64, u64)) -> u64 {
     let kept = [tokens, sizes.text_config.hidden_size, layers, KEPT_IMAGES]
         .into_iter()
         .fold(1, u64::saturating_mul);
-    computed.saturating_add(kept).saturating_mul(NUMBER)
+    computed
+        .saturating_add(kept)
+        .saturating_mul(BYTES_PER_ELEMENT)
 }
 
 /// The model's own chat templates, from the first of the files that has any.

@@ -14,7 +14,7 @@ use super::{
     directory_files::DirectoryFiles,
     files,
     generation::{self, TokenDefaults},
-    tokenizer::{self, BesideTokenizer},
+    tokenizer::{self, TokenizerSidecars},
 };
 use crate::failure::Failure;
 
@@ -35,11 +35,11 @@ pub(crate) struct TextSettings {
     /// The chat templates.
     pub(crate) templates: Templates,
     /// Tokens that end an answer.
-    pub(crate) ends: Vec<u32>,
+    pub(crate) eos_token_ids: Vec<u32>,
     /// One of them that the engine can be given as the end, if there is one.
-    pub(crate) engine_end: Option<u32>,
+    pub(crate) engine_eos_token: Option<u32>,
     /// The tokenizer's own tokens at the beginning of a text are put before conversations, too.
-    pub(crate) begins_chats: bool,
+    pub(crate) add_bos_to_chats: bool,
     /// Class of the tokenizer, if a file names it.
     pub(crate) class: Option<String>,
 }
@@ -51,22 +51,22 @@ impl TextSettings {
             Some(path) => files::read_json(path, MAX_FILE),
             None => Ok(Map::new()),
         };
-        let beside = BesideTokenizer {
+        let sidecars = TokenizerSidecars {
             config: read(&found.tokenizer_config)?,
             special: read(&found.special_tokens_map)?,
             added: read(&found.added_tokens)?,
             model_type: model_type(&found.config)?,
         };
-        let config = &beside.config;
-        let special = special(&beside);
-        let written = tokenizer::rewritten(&found.tokenizer, &beside)?;
+        let config = &sidecars.config;
+        let special = special(&sidecars);
+        let written = tokenizer::rewritten(&found.tokenizer, &sidecars)?;
         let made = tokenizer::make(&found.tokenizer, &written)?;
         let generation = read(&found.generation_config)?;
         generation::check(&generation)?;
         let class = config.get("tokenizer_class").and_then(Value::as_str);
         let text_settings = Self {
             tokenizer: written,
-            ends: ends_in(&generation, &made)?,
+            eos_token_ids: eos_from_generation_config(&generation, &made)?,
             generation: generation::defaults(&generation)?,
             token_defaults: TokenDefaults::read(&generation)?,
             templates: Templates::read(found, config)?,
@@ -77,15 +77,15 @@ impl TextSettings {
         Ok((text_settings, made))
     }
 
-    /// Adds what config.json says of ends where generation_config.json says nothing, then what tokenizer_config.json
-    /// says. `by_token`: the engine may be given an end by its token, which is in no prompt's midst.
-    pub(super) fn settle_ends(&mut self, config: &Value, made: &Tokenizer, by_token: bool) {
-        if self.ends.is_empty() {
-            self.ends = known(ids(config), made).collect();
+    /// Takes the tokens that end an answer from config.json where generation_config.json names none, then from
+    /// tokenizer_config.json. `by_token`: the engine may be given one of them, as it is in no prompt's midst.
+    pub(super) fn resolve_eos_tokens(&mut self, config: &Value, made: &Tokenizer, by_token: bool) {
+        if self.eos_token_ids.is_empty() {
+            self.eos_token_ids = known(ids(config), made).collect();
         }
-        if self.ends.is_empty() {
+        if self.eos_token_ids.is_empty() {
             let end = self.special.get("eos_token").and_then(Value::as_str);
-            self.ends = end
+            self.eos_token_ids = end
                 .and_then(|end| made.token_to_id(end))
                 .into_iter()
                 .collect();
@@ -95,13 +95,17 @@ impl TextSettings {
             let text = made.decode(&[*id], false).ok()?;
             (made.token_to_id(&text)? == *id).then_some(*id)
         };
-        self.engine_end = self.ends.iter().find_map(same).filter(|_| by_token);
+        self.engine_eos_token = self
+            .eos_token_ids
+            .iter()
+            .find_map(same)
+            .filter(|_| by_token);
     }
 
     /// generation_config.json for the engine.
     pub(crate) fn generation_config(&self) -> Value {
         let mut fields = self.generation.clone();
-        if let Some(end) = self.engine_end {
+        if let Some(end) = self.engine_eos_token {
             fields.insert("eos_token_id".into(), end.into());
         }
         fields.into()
@@ -117,8 +121,8 @@ fn model_type(config: &Path) -> Result<String, Failure> {
 /// The special tokens as transformers has them in `special_tokens_map`: every field of tokenizer_config.json whose name
 /// ends in _token, those of extra_special_tokens if they have names, and, where the file does not list the added
 /// tokens, those of special_tokens_map.json.
-fn special(beside: &BesideTokenizer) -> Map<String, Value> {
-    let config = &beside.config;
+fn special(sidecars: &TokenizerSidecars) -> Map<String, Value> {
+    let config = &sidecars.config;
     let mut special = Map::new();
     let mut add = |fields: &Map<String, Value>| {
         for (name, token) in fields {
@@ -133,7 +137,7 @@ fn special(beside: &BesideTokenizer) -> Map<String, Value> {
     };
     add(config);
     if !config.contains_key("added_tokens_decoder") {
-        add(&beside.special);
+        add(&sidecars.special);
     }
     if let Some(Value::Object(named)) = config.get("extra_special_tokens") {
         add(named);
@@ -155,8 +159,11 @@ fn known(ids: Vec<u32>, made: &Tokenizer) -> impl Iterator<Item = u32> {
     ids.into_iter().filter(is_known)
 }
 
-/// The ends that generation_config.json names.
-fn ends_in(generation: &Map<String, Value>, made: &Tokenizer) -> Result<Vec<u32>, Failure> {
+/// The tokens that end an answer by generation_config.json.
+fn eos_from_generation_config(
+    generation: &Map<String, Value>,
+    made: &Tokenizer,
+) -> Result<Vec<u32>, Failure> {
     let ids = ids(generation.get("eos_token_id").unwrap_or(&Value::Null));
     match ids.iter().find(|id| made.id_to_token(**id).is_none()) {
         None => Ok(ids),

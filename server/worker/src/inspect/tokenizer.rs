@@ -12,7 +12,7 @@ use hangar_worker_protocol::v1::WorkerConfig;
 use serde_json::{Map, Value, json};
 use tokenizers::Tokenizer;
 
-pub(super) use self::added::BesideTokenizer;
+pub(super) use self::added::TokenizerSidecars;
 use super::files;
 use crate::{
     failure::{Failure, panic_message},
@@ -26,7 +26,7 @@ const MAX_TOKENIZER: u64 = 256 << 20;
 const CLEAN_BPE: &str = "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output";
 
 /// The tokenizer in place of the model's own, if one is given.
-pub(super) fn given(config: &WorkerConfig) -> Option<PathBuf> {
+pub(super) fn override_path(config: &WorkerConfig) -> Option<PathBuf> {
     (!config.spec().tokenizer.is_empty()).then(|| PathBuf::from(&config.spec().tokenizer))
 }
 
@@ -57,7 +57,7 @@ pub(super) fn check_decoder(path: &Path, made: &Tokenizer) -> Result<(), Failure
 /// The file as the reference uses it, for the engine: without cutting and padding, and with the tokens that the files
 /// beside it add. What it puts around a text is its own: the reference reads neither add_bos_token nor
 /// add_eos_token of tokenizer_config.json where there is a tokenizer.json.
-pub(super) fn rewritten(path: &Path, beside: &BesideTokenizer) -> Result<Vec<u8>, Failure> {
+pub(super) fn rewritten(path: &Path, sidecars: &TokenizerSidecars) -> Result<Vec<u8>, Failure> {
     let mut fields: Map<String, Value> = files::read_json(path, MAX_TOKENIZER)?;
     fields.insert("truncation".into(), Value::Null);
     fields.insert("padding".into(), Value::Null);
@@ -71,15 +71,15 @@ pub(super) fn rewritten(path: &Path, beside: &BesideTokenizer) -> Result<Vec<u8>
             crate::version::ENGINE_VERSION
         )));
     }
-    check_fields(&fields, &beside.config)?;
-    if let Some(end) = added::unknown_end(&fields, beside) {
+    check_fields(&fields, &sidecars.config)?;
+    if let Some(end) = added::unknown_end(&fields, sidecars) {
         return Err(Failure::unusable(format!(
             "The eos_token {end} of tokenizer_config.json is no token of {}. Get the files that belong together.",
             files::name(path)
         )));
     }
-    llama::rebuild(&mut fields, beside);
-    added::complete(&mut fields, beside);
+    llama::rebuild(&mut fields, sidecars);
+    added::complete(&mut fields, sidecars);
     serde_json::to_vec(&fields).map_err(|e| malformed(path, &e.to_string()))
 }
 

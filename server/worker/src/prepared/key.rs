@@ -22,12 +22,12 @@ use crate::{quantization::Quantization, version::ENGINE_VERSION};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Key {
     digest: String,
-    source: EntrySource,
+    inputs: EntrySource,
 }
 
-/// What entries of weights in the same files differ by.
+/// What a key is made from besides the files: entries of the same weights differ by it.
 #[derive(Clone, Copy)]
-pub(super) struct MadeFrom<'a> {
+pub(super) struct KeyInputs<'a> {
     pub(super) device: &'a str,
     pub(super) dtype: DataType,
     pub(super) quantization: Quantization,
@@ -42,7 +42,7 @@ impl Key {
     pub(super) fn of(
         model: &Path,
         weights: &[PathBuf],
-        made_from: MadeFrom<'_>,
+        made_from: KeyInputs<'_>,
     ) -> io::Result<Self> {
         let mut source = EntrySource {
             engine: ENGINE_VERSION.into(),
@@ -73,13 +73,13 @@ impl Key {
         text.update(serde_json::to_vec(&source).map_err(io::Error::other)?);
         Ok(Self {
             digest: digest::hex(text),
-            source,
+            inputs: source,
         })
     }
 
     /// What it was made from.
     pub(super) fn source(&self) -> &EntrySource {
-        &self.source
+        &self.inputs
     }
 }
 
@@ -166,7 +166,7 @@ mod tests {
         ) -> String {
             let quantization = Quantization::parse(quantization).expect("a type");
             let weights = [self.weights()];
-            let made_from = MadeFrom {
+            let made_from = KeyInputs {
                 device,
                 dtype,
                 quantization,

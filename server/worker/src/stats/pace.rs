@@ -13,8 +13,8 @@ use hangar_client::v1;
 /// What the last requests took.
 #[derive(Debug, Default)]
 pub(crate) struct PaceMeter {
-    read: VecDeque<PaceSample>,
-    generated: VecDeque<PaceSample>,
+    prefill: VecDeque<PaceSample>,
+    decode: VecDeque<PaceSample>,
 }
 
 /// So many tokens took so long.
@@ -43,7 +43,7 @@ const SHORTEST: u64 = 16;
 /// A prompt of so many tokens is read as quickly a token as any longer one, on any device.
 const LONG: u64 = 512;
 
-/// How much shorter than the prompt in question one may be and still show how long that takes.
+/// A prompt shows how long others take that have up to this many times its length.
 const SCALE: u64 = 4;
 
 /// Prompts that have to agree.
@@ -58,24 +58,24 @@ const MARGIN: f64 = 1.5;
 
 impl PaceMeter {
     /// A prompt of so many tokens was read.
-    pub(crate) fn read(&mut self, tokens: u64, took: Duration, at: Instant) {
+    pub(crate) fn record_prefill(&mut self, tokens: u64, took: Duration, at: Instant) {
         if tokens >= SHORTEST {
-            remember(&mut self.read, PaceSample { tokens, took, at });
+            remember(&mut self.prefill, PaceSample { tokens, took, at });
         }
     }
 
     /// So many tokens came after the first.
-    pub(crate) fn generated(&mut self, tokens: u64, took: Duration, at: Instant) {
+    pub(crate) fn record_decode(&mut self, tokens: u64, took: Duration, at: Instant) {
         if tokens > 0 {
-            remember(&mut self.generated, PaceSample { tokens, took, at });
+            remember(&mut self.decode, PaceSample { tokens, took, at });
         }
     }
 
     /// What is known; `None` while that is nothing.
     pub(crate) fn to_message(&self) -> Option<v1::Pace> {
         let pace = v1::Pace {
-            prompt_tokens_per_second: mean(&self.read),
-            generated_tokens_per_second: mean(&self.generated),
+            prompt_tokens_per_second: mean(&self.prefill),
+            generated_tokens_per_second: mean(&self.decode),
         };
         (pace != v1::Pace::default()).then_some(pace)
     }
@@ -90,7 +90,7 @@ impl PaceMeter {
         now: Instant,
     ) -> Option<TooSlow> {
         let significant = LONG.min(longest / SCALE);
-        let fresh = || self.read.iter().filter(|sample| sample.is_fresh(now));
+        let fresh = || self.prefill.iter().filter(|sample| sample.is_fresh(now));
         if fresh()
             .filter(|sample| sample.tokens >= significant)
             .count()
@@ -146,7 +146,7 @@ mod tests {
     fn pace(samples: &[(u64, Duration)], at: Instant) -> PaceMeter {
         let mut pace = PaceMeter::default();
         for (tokens, took) in samples {
-            pace.read(*tokens, *took, at);
+            pace.record_prefill(*tokens, *took, at);
         }
         pace
     }
@@ -185,8 +185,8 @@ mod tests {
         let now = Instant::now();
         let mut pace = pace(&[(100, SECOND); 9], now);
         for _ in 0..REMEMBERED {
-            pace.read(100, SECOND / 10, now);
-            pace.generated(10, SECOND, now);
+            pace.record_prefill(100, SECOND / 10, now);
+            pace.record_decode(10, SECOND, now);
         }
         let message = pace.to_message().expect("a pace");
         assert!((message.prompt_tokens_per_second.expect("known") - 1000.0).abs() < 1e-6);

@@ -1,22 +1,22 @@
-//! Calls of functions in answers, in each notation.
+//! Calls of functions in answers, in each format.
 
 use super::*;
 
 /// What the caller gets of an answer in these pieces: text, and calls as name and arguments.
 fn answer(
-    notation: ToolCallFormat,
+    format: ToolCallFormat,
     prompted: bool,
     pieces: &[&str],
 ) -> (String, Vec<(String, String)>) {
     let names = ["weather".to_owned(), "time".to_owned()];
-    let mut watch = ToolCallParser::new(notation, names.to_vec(), prompted);
+    let mut parser = ToolCallParser::new(format, names.to_vec(), prompted);
     let mut out = String::new();
     for piece in pieces {
-        watch.push(piece, &mut out);
+        parser.push(piece, &mut out);
     }
-    let calls = watch.calls(&mut out);
+    let calls = parser.calls(&mut out);
     if calls.is_empty() {
-        watch.finish(&mut out);
+        parser.finish(&mut out);
     }
     let calls = calls.into_iter();
     (out, calls.map(|call| (call.name, call.arguments)).collect())
@@ -78,26 +78,26 @@ fn an_opening_that_is_only_mentioned_holds_nothing_back() {
     let text = format!("{thought}<tool_call>{{\"name\": \"time\"}}</tool_call>");
     let (out, calls) = answer(ToolCallFormat::Tagged, false, &[&text]);
     assert_eq!((out.as_str(), calls), (thought, vec![call("time", "{}")]));
-    let mut watch = ToolCallParser::new(ToolCallFormat::Tagged, Vec::new(), false);
+    let mut parser = ToolCallParser::new(ToolCallFormat::Tagged, Vec::new(), false);
     let mut out = String::new();
-    watch.push("in <tool_call> tags", &mut out);
+    parser.push("in <tool_call> tags", &mut out);
     assert_eq!(out, "in <tool_call> tags");
 }
 
 #[test]
 fn arguments_are_found_under_the_names_of_all_notations() {
-    for notation in [
+    for format in [
         ToolCallFormat::Tagged,
         ToolCallFormat::Bare,
         ToolCallFormat::Listed,
     ] {
         for key in ["arguments", "parameters"] {
             let text = format!("{{\"name\": \"time\", \"{key}\": {{\"a\": 1}}}}");
-            let text = match notation {
+            let text = match format {
                 ToolCallFormat::Listed => format!("[{text}]"),
                 _ => text,
             };
-            let (_, calls) = answer(notation, true, &[&text]);
+            let (_, calls) = answer(format, true, &[&text]);
             assert_eq!(calls, [call("time", "{\"a\":1}")], "{text}");
         }
     }
@@ -153,7 +153,7 @@ fn an_answer_that_is_an_object_is_a_call() {
 #[test]
 fn behind_a_prompt_with_the_opening_the_answer_is_a_call() {
     let text = "{\"name\": \"time\", \"arguments\": {}}";
-    for (notation, text) in [
+    for (format, text) in [
         (ToolCallFormat::Tagged, text.to_owned()),
         (ToolCallFormat::Listed, format!("[{text}]")),
         (
@@ -161,18 +161,18 @@ fn behind_a_prompt_with_the_opening_the_answer_is_a_call() {
             text.replace("arguments", "parameters"),
         ),
     ] {
-        let (out, calls) = answer(notation, true, &[&text]);
+        let (out, calls) = answer(format, true, &[&text]);
         assert_eq!((out.as_str(), calls), ("", vec![call("time", "{}")]));
         let cut = &text[..20];
-        let (out, calls) = answer(notation, true, &[cut]);
+        let (out, calls) = answer(format, true, &[cut]);
         assert_eq!((out.as_str(), calls), (cut, Vec::new()));
     }
 }
 
 #[test]
 fn ids_are_distinct() {
-    let watch = ToolCallParser::new(ToolCallFormat::Bare, vec!["time".to_owned()], true);
-    let id = || watch.call(json!({"name": "time"})).map(|call| call.id);
+    let parser = ToolCallParser::new(ToolCallFormat::Bare, vec!["time".to_owned()], true);
+    let id = || parser.call(json!({"name": "time"})).map(|call| call.id);
     let (one, other) = (id().expect("a call"), id().expect("a call"));
     assert_ne!(one, other);
     assert!(one.len() == ID && one.chars().all(|c| c.is_ascii_alphanumeric()));
@@ -205,7 +205,7 @@ fn a_schema_allows_one_call_of_one_of_the_functions() {
 
 #[test]
 fn the_notation_is_that_of_the_template() {
-    for (template, notation) in [
+    for (template, format) in [
         (
             "{% if tools %}… <tool_call></tool_call> XML tags",
             Some(ToolCallFormat::Tagged),
@@ -219,6 +219,6 @@ fn the_notation_is_that_of_the_template() {
         ),
         ("{{ messages }}", None),
     ] {
-        assert_eq!(ToolCallFormat::of(template), notation, "{template}");
+        assert_eq!(ToolCallFormat::of(template), format, "{template}");
     }
 }

@@ -85,7 +85,7 @@ impl DecodedText {
     }
 
     /// What follows goes on with a text, even if nothing has come.
-    pub(crate) fn go_on(&mut self) {
+    pub(crate) fn advance(&mut self) {
         for (step, state) in self.decoding.0.iter().zip(&mut self.states) {
             state.begun = true;
             if let Step::Beginning { most, .. } = step {

@@ -65,7 +65,7 @@ impl TokenText {
             Joined::Bytes(joiner) => joiner.push(literal.as_bytes(), text),
             Joined::Decoded(decoded) => {
                 decoded.finish(text);
-                decoded.go_on();
+                decoded.advance();
                 text.push_str(literal);
             }
         }

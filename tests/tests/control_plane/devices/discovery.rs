@@ -1,7 +1,7 @@
 //! What GetInfo and the metrics report of devices and of models on them.
 
 use anyhow::{Context, Result};
-use hangar_tests::{driver::Gpu, metrics::Metrics, scripted::Script};
+use hangar_tests::{metrics::Metrics, nvml_stub::Gpu, scripted::Script};
 
 use super::server::{GIB, GpuServer};
 

@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use hangar_client::v1::{ErrorReason, ModelSpec, ModelState};
 use hangar_tests::{
-    driver::{self, Driver, Gpu},
     fixtures::Fixtures,
+    nvml_stub::{self, Gpu, GpuDriver},
     refusals::refusal,
     scripted::Script,
     server::{TestServer, TestServerBuilder, restarting, spec},
@@ -73,8 +73,8 @@ async fn a_missing_driver_is_named() -> Result<()> {
 async fn a_library_without_its_driver_is_a_missing_driver() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.scripted("m", &Script::default())?;
-    let driver = Driver::new(&[Gpu::of_gib(0, 10)])?;
-    driver.refuse(driver::DRIVER_NOT_LOADED)?;
+    let driver = GpuDriver::new(&[Gpu::of_gib(0, 10)])?;
+    driver.refuse(nvml_stub::DRIVER_NOT_LOADED)?;
     let options = TestServer::scripted()
         .fixtures(&fixtures)
         .with_gpus(&driver)?;
@@ -94,8 +94,8 @@ async fn a_library_without_its_driver_is_a_missing_driver() -> Result<()> {
 async fn a_driver_that_does_not_work_is_reported_and_not_passed_over() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.scripted("m", &Script::default())?;
-    let driver = Driver::new(&[Gpu::of_gib(0, 10)])?;
-    driver.refuse(driver::UNKNOWN_ERROR)?;
+    let driver = GpuDriver::new(&[Gpu::of_gib(0, 10)])?;
+    driver.refuse(nvml_stub::UNKNOWN_ERROR)?;
     let options = TestServer::scripted()
         .fixtures(&fixtures)
         .with_gpus(&driver)?;
@@ -112,7 +112,7 @@ async fn a_driver_that_does_not_work_is_reported_and_not_passed_over() -> Result
 async fn a_missing_worker_is_named() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.scripted("m", &Script::default())?;
-    let driver = Driver::new(&[Gpu::of_gib(0, 10)])?;
+    let driver = GpuDriver::new(&[Gpu::of_gib(0, 10)])?;
     let options = TestServer::scripted()
         .fixtures(&fixtures)
         .with_driver(&driver);
@@ -127,7 +127,7 @@ async fn a_device_that_is_not_there_is_named_with_those_that_are() -> Result<()>
     let fixtures = Fixtures::new()?;
     let path = fixtures.scripted("m", &Script::default())?;
     let gpus = [Gpu::of_gib(0, 10), Gpu::of_gib(1, 24)];
-    let driver = Driver::new(&gpus)?;
+    let driver = GpuDriver::new(&gpus)?;
     let options = TestServer::scripted()
         .fixtures(&fixtures)
         .with_gpus(&driver)?;
@@ -140,7 +140,7 @@ async fn a_device_that_is_not_there_is_named_with_those_that_are() -> Result<()>
             &[device, "there are 2", &gpus[0].uuid, &gpus[1].name],
         );
     }
-    let nothing = Driver::new(&[])?;
+    let nothing = GpuDriver::new(&[])?;
     let options = TestServer::scripted()
         .fixtures(&fixtures)
         .with_gpus(&nothing)?;
@@ -154,14 +154,14 @@ async fn a_device_that_is_not_there_is_named_with_those_that_are() -> Result<()>
 async fn a_library_that_the_worker_needs_is_named_and_nothing_is_tried_again() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.scripted("m", &Script::default())?;
-    let driver = Driver::new(&[Gpu::of_gib(0, 10)])?;
+    let driver = GpuDriver::new(&[Gpu::of_gib(0, 10)])?;
     for (library, advice) in [
         ("libcudart.so.13", "LD_LIBRARY_PATH"),
         ("libcuda.so.1", "driver"),
     ] {
         // A real program that the real loader does not start.
         let worker = fixtures.outside().join(format!("needs-{library}"));
-        driver::program(&worker, library)?;
+        nvml_stub::program(&worker, library)?;
         let options = TestServer::scripted()
             .fixtures(&fixtures)
             .with_driver(&driver)

@@ -8,9 +8,9 @@ use hangar_client::{
     v1::{DeviceInfo, MemoryHint, ModelInfo, ModelLoad, ModelSpec, ModelStatus},
 };
 use hangar_tests::{
-    driver::{Driver, Gpu},
     fixtures::Fixtures,
     info,
+    nvml_stub::{Gpu, GpuDriver},
     scripted::Script,
     server::{DEADLINE, TestServer, TestServerBuilder, spec},
 };
@@ -22,7 +22,7 @@ pub(crate) const GIB: u64 = 1 << 30;
 pub(crate) struct GpuServer {
     // Before the driver: a server that hangs in it is ended first.
     pub(crate) server: TestServer,
-    pub(crate) driver: Driver,
+    pub(crate) driver: GpuDriver,
     pub(crate) gpus: Vec<Gpu>,
 }
 
@@ -50,7 +50,7 @@ impl GpuServer {
             .zip(gib)
             .map(|(n, gib)| Gpu::of_gib(n, *gib))
             .collect();
-        let driver = Driver::new(&gpus)?;
+        let driver = GpuDriver::new(&gpus)?;
         let fixtures = Fixtures::new()?;
         let options = TestServer::scripted()
             .fixtures(&fixtures)

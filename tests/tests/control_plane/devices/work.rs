@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use hangar_client::v1::{ErrorReason, ModelInfo, ModelState::Ready};
 use hangar_tests::{
     background::Background,
-    driver::Gpu,
+    nvml_stub::Gpu,
     refusals::refusal,
     scripted::{GenerateScript, Script},
 };

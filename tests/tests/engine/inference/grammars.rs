@@ -11,13 +11,13 @@ use rustix::process::Signal;
 use tokio::time::timeout;
 
 /// What a grammar may do to the model: nothing.
-struct Unharmed {
+struct HealthCheck {
     server: TestServer,
     worker: u32,
     answer: String,
 }
 
-impl Unharmed {
+impl HealthCheck {
     async fn begin(server: TestServer) -> Result<Self> {
         Ok(Self {
             worker: server.worker().await?,
@@ -85,7 +85,7 @@ fn took_too_long(error: &Error) -> bool {
 
 #[hangar_tests::test]
 async fn malformed_grammars_are_refused_with_their_field() -> Result<()> {
-    let model = Unharmed::begin(TestServer::tiny().await?).await?;
+    let model = HealthCheck::begin(TestServer::tiny().await?).await?;
     let none = model.ask(|it| it.with(|request| request.constraint = Some(Constraint::default())));
     assert_eq!(wrong_fields(none.await), ["constraint"]);
     for regex in [
@@ -132,7 +132,7 @@ async fn malformed_grammars_are_refused_with_their_field() -> Result<()> {
 
 #[hangar_tests::test]
 async fn grammars_that_nothing_conforms_to_are_refused() -> Result<()> {
-    let model = Unharmed::begin(TestServer::tiny().await?).await?;
+    let model = HealthCheck::begin(TestServer::tiny().await?).await?;
     let answer = model.ask(|it| it.regex("[^\\s\\S]")).await;
     assert_eq!(wrong_fields(answer), ["constraint.regex"]);
     for schema in [
@@ -154,7 +154,7 @@ async fn grammars_that_nothing_conforms_to_are_refused() -> Result<()> {
 
 #[hangar_tests::test]
 async fn grammars_that_explode_are_refused_and_harm_nothing() -> Result<()> {
-    let model = Unharmed::begin(TestServer::tiny().await?).await?;
+    let model = HealthCheck::begin(TestServer::tiny().await?).await?;
     let long = "x".repeat((128 << 10) + 1);
     let answer = model.ask(|it| it.regex(long)).await;
     assert_eq!(wrong_fields(answer), ["constraint.regex"]);
@@ -189,7 +189,7 @@ async fn grammars_that_explode_are_refused_and_harm_nothing() -> Result<()> {
 #[hangar_tests::test]
 async fn deeply_nested_grammars_are_followed_or_refused_and_harm_nothing() -> Result<()> {
     const DEPTH: usize = 10_000;
-    let model = Unharmed::begin(TestServer::tiny().await?).await?;
+    let model = HealthCheck::begin(TestServer::tiny().await?).await?;
     let nested = |open: &str, inner: &str, close: &str| {
         [open.repeat(DEPTH).as_str(), inner, &close.repeat(DEPTH)].concat()
     };
@@ -219,7 +219,7 @@ async fn deeply_nested_grammars_are_followed_or_refused_and_harm_nothing() -> Re
 
 #[hangar_tests::test]
 async fn long_and_simple_grammars_are_followed() -> Result<()> {
-    let model = Unharmed::begin(TestServer::tiny().await?).await?;
+    let model = HealthCheck::begin(TestServer::tiny().await?).await?;
     let regex = "a".repeat(100_000);
     assert_eq!(model.follow(|it| it.regex(&regex)).await?, "aaaaa");
     let many = model.follow(|it| it.regex("b{1,1000000}"));
@@ -235,7 +235,7 @@ async fn long_and_simple_grammars_are_followed() -> Result<()> {
 
 #[hangar_tests::test]
 async fn the_death_of_a_grammars_process_ends_its_answer_only() -> Result<()> {
-    let model = Unharmed::begin(TestServer::long(|_| ()).await?).await?;
+    let model = HealthCheck::begin(TestServer::long(|_| ()).await?).await?;
     let mut stream = model.begin_long_answer().await?;
     let process = children(model.worker)?;
     assert_eq!(process.len(), 1);
@@ -252,7 +252,7 @@ async fn the_death_of_a_grammars_process_ends_its_answer_only() -> Result<()> {
 
 #[hangar_tests::test]
 async fn grammars_processes_end_with_their_callers_and_with_the_worker() -> Result<()> {
-    let model = Unharmed::begin(TestServer::long(|_| ()).await?).await?;
+    let model = HealthCheck::begin(TestServer::long(|_| ()).await?).await?;
     for _ in 0..5 {
         drop(model.begin_long_answer().await?);
         model.server.until_occupancy(0, 0).await?;

@@ -8,7 +8,7 @@ use hangar_client::{
 };
 use hangar_tests::{
     fixtures::{Fixtures, Quantization},
-    processes,
+    info, processes,
     server::{TestServer, spec},
 };
 
@@ -101,6 +101,25 @@ async fn a_data_type_is_taken_as_it_is_asked_for() -> Result<()> {
         let info = client.info().model("m").send().await?.models;
         let metadata = info[0].metadata.clone().context("metadata")?;
         assert_eq!(metadata.dtype(), dtype);
+        assert_eq!(greedy(&client, "m", 20).await?.len(), 20);
+    }
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn attention_over_a_gguf_file_is_computed_in_f32_unless_asked_otherwise() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
+    let client = server.connect().await?;
+    for (asked, chosen) in [
+        (DataType::Unspecified, DataType::F32),
+        (DataType::F16, DataType::F16),
+    ] {
+        let mut spec = spec(&fixtures.qwen3_gguf()?);
+        spec.set_dtype(asked);
+        client.load("m").spec(spec).force_reload().wait().await?;
+        let metadata = info::model(&client, "m").await?.metadata;
+        assert_eq!(metadata.context("metadata")?.dtype(), chosen);
         assert_eq!(greedy(&client, "m", 20).await?.len(), 20);
     }
     Ok(())

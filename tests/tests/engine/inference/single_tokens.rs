@@ -6,7 +6,7 @@ use hangar_client::{
     v1::{FinishReason, GenerateChunk, GenerateDone, TokenLogprob},
 };
 use hangar_tests::{
-    fixtures::{Clock, Fixtures},
+    fixtures::{Fixtures, SuccessorModel},
     refusals::wrong_fields,
     server::TestServer,
 };
@@ -19,7 +19,7 @@ const VOCABULARY: u32 = 261;
 async fn served() -> Result<TestServer> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.root().join("clock");
-    Clock::new(&SAID)?.write(&path)?;
+    SuccessorModel::new(&SAID)?.write(&path)?;
     let server = TestServer::real().fixtures(&fixtures);
     server.serving(&path, |_| ()).await
 }

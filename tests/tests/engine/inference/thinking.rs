@@ -6,7 +6,7 @@ use hangar_client::{
     v1::{ChatMessage, FinishReason},
 };
 use hangar_tests::{
-    fixtures::{Clock, Fixtures},
+    fixtures::{Fixtures, SuccessorModel},
     server::TestServer,
 };
 use serde_json::json;
@@ -35,7 +35,7 @@ const TEMPLATE: &str = "{% for m in messages %}[{{ m.role }}]{% if m.reasoning_c
 async fn served(template: &str) -> Result<TestServer> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.root().join("clock");
-    Clock::new(&SAID)?.write(&path)?;
+    SuccessorModel::new(&SAID)?.write(&path)?;
     let server = TestServer::real().fixtures(&fixtures);
     server
         .serving(&path, |spec| spec.chat_template = template.into())
@@ -137,9 +137,9 @@ async fn info_says_what_conversations_may_have_and_why_not() -> Result<()> {
     Ok(())
 }
 
-/// A clock with other texts for some of its tokens: the second ones, of which the third says whether they are special.
-fn relabelled(clock: &mut Clock, texts: &[(&str, &str, bool)]) -> Result<()> {
-    let vocabulary = clock.tokenizer["model"]["vocab"].as_object_mut();
+/// A successor model with other texts for some of its tokens: the second ones, of which the third says whether they are special.
+fn relabelled(successor: &mut SuccessorModel, texts: &[(&str, &str, bool)]) -> Result<()> {
+    let vocabulary = successor.tokenizer["model"]["vocab"].as_object_mut();
     let vocabulary = vocabulary.context("a vocabulary")?;
     let mut added = Vec::new();
     for (old, new, special) in texts {
@@ -152,7 +152,7 @@ fn relabelled(clock: &mut Clock, texts: &[(&str, &str, bool)]) -> Result<()> {
         }
         vocabulary.insert((*new).to_owned(), id);
     }
-    let all = clock.tokenizer["added_tokens"].as_array_mut();
+    let all = successor.tokenizer["added_tokens"].as_array_mut();
     all.context("added tokens")?.extend(added);
     Ok(())
 }
@@ -161,9 +161,10 @@ fn relabelled(clock: &mut Clock, texts: &[(&str, &str, bool)]) -> Result<()> {
 async fn what_is_in_the_channel_of_analysis_is_thought() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.root().join("channels");
-    let mut clock = Clock::new(&["A", "B", "C", "a", "D", "E", "F", "b", "<|im_end|>"])?;
+    let mut successor =
+        SuccessorModel::new(&["A", "B", "C", "a", "D", "E", "F", "b", "<|im_end|>"])?;
     relabelled(
-        &mut clock,
+        &mut successor,
         &[
             ("A", "<|channel|>", true),
             ("B", "analysis", false),
@@ -175,7 +176,7 @@ async fn what_is_in_the_channel_of_analysis_is_thought() -> Result<()> {
             ("G", "<|constrain|>", true),
         ],
     )?;
-    clock.write(&path)?;
+    successor.write(&path)?;
     let server = TestServer::real().fixtures(&fixtures);
     let server = server.serving(&path, |_| ()).await?;
     let answer = ask(&server).text().await?;

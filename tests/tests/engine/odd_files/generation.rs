@@ -2,16 +2,16 @@
 
 use anyhow::{Context, Result};
 use hangar_client::GenerateEvent;
-use hangar_tests::fixtures::Clock;
+use hangar_tests::fixtures::SuccessorModel;
 use serde_json::{Value, json};
 
 use super::{HELLO, OddServer};
 
 /// The tokens of an answer by a model with this generation_config.json.
 async fn tokens(server: &OddServer, generation: Value) -> Result<Vec<u32>> {
-    let mut clock = Clock::new(&HELLO)?;
-    clock.generation_config = Some(generation);
-    server.load(&clock).await?;
+    let mut successor = SuccessorModel::new(&HELLO)?;
+    successor.generation_config = Some(generation);
+    server.load(&successor).await?;
     let request = server.client.generate("m").message("user", "Hello");
     let mut stream = request.temperature(0.0).max_tokens(10).stream().await?;
     let mut tokens = Vec::new();
@@ -26,9 +26,9 @@ async fn tokens(server: &OddServer, generation: Value) -> Result<Vec<u32>> {
 #[hangar_tests::test]
 async fn tokens_of_every_answer_are_as_the_generation_config_says() -> Result<()> {
     let server = OddServer::new().await?;
-    let clock = Clock::new(&HELLO)?;
+    let successor = SuccessorModel::new(&HELLO)?;
     let id = |text: &str| {
-        let id = clock.tokenizer["model"]["vocab"][text].as_u64();
+        let id = successor.tokenizer["model"]["vocab"][text].as_u64();
         u32::try_from(id.context("a token")?).context("an id")
     };
     let (h, i, end) = (id("h")?, id("i")?, id("!")?);
@@ -71,16 +71,16 @@ async fn what_is_not_followed_is_refused_by_name() -> Result<()> {
         ("forced_bos_token_id", json!(5)),
         ("stop_strings", json!(["x"])),
     ] {
-        let mut clock = Clock::new(&HELLO)?;
-        clock.generation_config = Some(json!({field: value}));
-        clock.write(&path)?;
+        let mut successor = SuccessorModel::new(&HELLO)?;
+        successor.generation_config = Some(json!({field: value}));
+        successor.write(&path)?;
         let parts = ["generation_config.json", field];
         server.assert_refused(&path, &parts).await;
     }
     std::fs::remove_file(path.join("generation_config.json"))?;
-    let mut clock = Clock::new(&HELLO)?;
-    clock.tokenizer_config["split_special_tokens"] = json!(true);
-    clock.write(&path)?;
+    let mut successor = SuccessorModel::new(&HELLO)?;
+    successor.tokenizer_config["split_special_tokens"] = json!(true);
+    successor.write(&path)?;
     let parts = ["tokenizer_config.json", "split_special_tokens"];
     server.assert_refused(&path, &parts).await;
     Ok(())

@@ -1,30 +1,30 @@
 //! GGUF files as converters write them.
 
 use anyhow::Result;
-use hangar_tests::fixtures::{GgufClock, GgufValue};
+use hangar_tests::fixtures::{GgufSuccessor, GgufValue};
 
 use super::{HELLO, OddServer};
 
-async fn load(server: &OddServer, clock: &GgufClock) -> Result<()> {
+async fn load(server: &OddServer, successor: &GgufSuccessor) -> Result<()> {
     let path = server.fixtures.root().join("odd.gguf");
-    clock.write(&path)?;
+    successor.write(&path)?;
     server.load_path(&path).await
 }
 
 #[hangar_tests::test]
 async fn a_prompt_begins_as_the_file_says() -> Result<()> {
     let server = OddServer::new().await?;
-    load(&server, &GgufClock::bytes(&HELLO)).await?;
+    load(&server, &GgufSuccessor::bytes(&HELLO)).await?;
     assert_eq!(server.says().await?, "hi!");
     let tokens = server.tokens("a").await?;
     assert_eq!(tokens.len(), 1);
-    let clock = GgufClock::bytes(&HELLO).key("add_bos_token", GgufValue::Bool(true));
-    load(&server, &clock).await?;
+    let successor = GgufSuccessor::bytes(&HELLO).key("add_bos_token", GgufValue::Bool(true));
+    load(&server, &successor).await?;
     let tokens = server.tokens("a").await?;
     assert_eq!((tokens.len(), tokens[0]), (2, 1));
     assert_eq!(server.says().await?, "hi!");
-    let clock = clock.key("add_eos_token", GgufValue::Bool(true));
-    load(&server, &clock).await?;
+    let successor = successor.key("add_eos_token", GgufValue::Bool(true));
+    load(&server, &successor).await?;
     let tokens = server.tokens("a").await?;
     assert_eq!((tokens[0], tokens[2]), (1, 4));
     Ok(())
@@ -34,16 +34,20 @@ async fn a_prompt_begins_as_the_file_says() -> Result<()> {
 async fn texts_are_cut_as_the_file_says() -> Result<()> {
     let server = OddServer::new().await?;
     for (pre, count) in [("llama-bpe", 1), ("qwen2", 3), ("gpt-2", 1), ("tekken", 3)] {
-        let mut clock = GgufClock::bytes(&HELLO).key("pre", GgufValue::String(pre.into()));
-        clock.tokens.extend([("12".into(), 1), ("123".into(), 1)]);
-        clock.merges = vec!["1 2".into(), "12 3".into()];
-        load(&server, &clock).await?;
+        let mut successor = GgufSuccessor::bytes(&HELLO).key("pre", GgufValue::String(pre.into()));
+        successor
+            .tokens
+            .extend([("12".into(), 1), ("123".into(), 1)]);
+        successor.merges = vec!["1 2".into(), "12 3".into()];
+        load(&server, &successor).await?;
         let tokens = server.client.tokenize("m", "123").send().await?;
         assert_eq!(tokens.len(), count, "{pre}");
     }
     let path = server.fixtures.root().join("unknown.gguf");
     let unknown = GgufValue::String("unheard-of".into());
-    GgufClock::bytes(&HELLO).key("pre", unknown).write(&path)?;
+    GgufSuccessor::bytes(&HELLO)
+        .key("pre", unknown)
+        .write(&path)?;
     server.assert_refused(&path, &["unheard-of"]).await;
     Ok(())
 }
@@ -51,14 +55,14 @@ async fn texts_are_cut_as_the_file_says() -> Result<()> {
 #[hangar_tests::test]
 async fn tokens_that_users_defined_are_text() -> Result<()> {
     let server = OddServer::new().await?;
-    let mut clock = GgufClock::bytes(&[]);
-    clock
+    let mut successor = GgufSuccessor::bytes(&[]);
+    successor
         .tokens
         .extend([("<note>".into(), 4), ("</note>".into(), 4)]);
     let chain = ["<note>", "a", "</note>", "b", "<|im_end|>"];
-    clock.chain = chain.map(str::to_owned).into();
-    clock.first = "<note>".into();
-    load(&server, &clock).await?;
+    successor.chain = chain.map(str::to_owned).into();
+    successor.first = "<note>".into();
+    load(&server, &successor).await?;
     assert_eq!(server.says().await?, "<note>a</note>b");
     let tokens = server.client.tokenize("m", "<note>a").send().await?;
     assert_eq!(tokens.len(), 2);
@@ -76,32 +80,32 @@ async fn tokens_that_are_bytes_make_characters() -> Result<()> {
     tokens.extend(["▁", "A", "B"].map(|text| (text.to_owned(), 1)));
     // The prompt ends by a line feed, which must not be in the midst.
     let chain = ["A", "<0x09>", "B", "<0xC3>", "<0xA9>", "<|im_end|>"];
-    let clock = GgufClock {
+    let successor = GgufSuccessor {
         tokens,
         chain: chain.map(str::to_owned).into(),
         first: "A".into(),
         model: "llama",
-        ..GgufClock::bytes(&[])
+        ..GgufSuccessor::bytes(&[])
     };
-    load(&server, &clock).await?;
+    load(&server, &successor).await?;
     assert_eq!(server.says().await?, "A\tBé");
     Ok(())
 }
 
 /// One that goes through these tokens, of which some are further ones of the vocabulary with these types.
-fn further(chain: &[&str], further: &[(&str, i32)]) -> GgufClock {
-    let mut clock = GgufClock::bytes(chain);
+fn further(chain: &[&str], further: &[(&str, i32)]) -> GgufSuccessor {
+    let mut successor = GgufSuccessor::bytes(chain);
     let further = further
         .iter()
         .map(|(text, kind)| ((*text).to_owned(), *kind));
-    clock.tokens.extend(further);
-    clock
+    successor.tokens.extend(further);
+    successor
 }
 
 #[hangar_tests::test]
 async fn an_answer_ends_where_keys_and_texts_say() -> Result<()> {
     let server = OddServer::new().await?;
-    let named = || GgufClock::bytes(&["h", "i", "x", "b", "<|im_end|>"]);
+    let named = || GgufSuccessor::bytes(&["h", "i", "x", "b", "<|im_end|>"]);
     let x = named().tokens.iter().position(|(text, _)| text == "x");
     let x = GgufValue::U32(u32::try_from(x.unwrap_or_default())?);
     for key in [
@@ -128,7 +132,7 @@ async fn an_answer_ends_where_keys_and_texts_say() -> Result<()> {
     }
     load(
         &server,
-        &GgufClock::bytes(&["h", "i", "</s>", "b", "<|im_end|>"]),
+        &GgufSuccessor::bytes(&["h", "i", "</s>", "b", "<|im_end|>"]),
     )
     .await?;
     assert_eq!(server.says().await?, "hi");
@@ -157,11 +161,11 @@ async fn tokens_that_look_like_control_tokens_are_some() -> Result<()> {
 #[hangar_tests::test]
 async fn tokens_that_are_suppressed_are_not_chosen() -> Result<()> {
     let server = OddServer::new().await?;
-    let clock = GgufClock::bytes(&HELLO);
-    let id = clock.tokens.iter().position(|(text, _)| text == "i");
+    let successor = GgufSuccessor::bytes(&HELLO);
+    let id = successor.tokens.iter().position(|(text, _)| text == "i");
     let id = i32::try_from(id.unwrap_or_default())?;
     let all = GgufValue::Array(vec![GgufValue::I32(id), GgufValue::I32(-1)]);
-    load(&server, &clock.key("suppress_tokens", all)).await?;
+    load(&server, &successor.key("suppress_tokens", all)).await?;
     assert_eq!(server.says().await?, "hhhhh");
     Ok(())
 }
@@ -169,13 +173,13 @@ async fn tokens_that_are_suppressed_are_not_chosen() -> Result<()> {
 #[hangar_tests::test]
 async fn white_space_behind_tokens_of_phi_3_is_none() -> Result<()> {
     let server = OddServer::new().await?;
-    let mut clock = GgufClock::bytes(&HELLO);
-    load(&server, &clock).await?;
+    let mut successor = GgufSuccessor::bytes(&HELLO);
+    load(&server, &successor).await?;
     let count = async |text: &str| Ok::<_, anyhow::Error>(server.tokens(text).await?.len());
     assert_eq!(count("<|im_end|>  a").await?, 4);
     let name = GgufValue::String("Phi-3 mini".into());
-    clock.more.push(("general.name".into(), name));
-    load(&server, &clock).await?;
+    successor.more.push(("general.name".into(), name));
+    load(&server, &successor).await?;
     assert_eq!(count("<|im_end|>  a").await?, 2);
     assert_eq!(count("<s>  a").await?, 4);
     Ok(())
@@ -185,10 +189,10 @@ async fn white_space_behind_tokens_of_phi_3_is_none() -> Result<()> {
 async fn scaled_positions_are_refused_by_name() -> Result<()> {
     let server = OddServer::new().await?;
     let path = server.fixtures.root().join("scaled.gguf");
-    let mut clock = GgufClock::bytes(&HELLO);
+    let mut successor = GgufSuccessor::bytes(&HELLO);
     let key = "llama.rope.scaling.factor";
-    clock.more.push((key.into(), GgufValue::F32(8.0)));
-    clock.write(&path)?;
+    successor.more.push((key.into(), GgufValue::F32(8.0)));
+    successor.write(&path)?;
     server.assert_refused(&path, &[key]).await;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use hangar_client::GenerateEvent;
-use hangar_tests::fixtures::{Clock, GgufClock};
+use hangar_tests::fixtures::{GgufSuccessor, SuccessorModel};
 use serde_json::json;
 
 use super::OddServer;
@@ -24,18 +24,18 @@ async fn answer(server: &OddServer) -> Result<String> {
 }
 
 /// A vocabulary of pieces and bytes, as SentencePiece has it, that goes through these tokens.
-fn pieces(chain: &[&str]) -> GgufClock {
+fn pieces(chain: &[&str]) -> GgufSuccessor {
     let special = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"];
     let kinds = [2, 3, 3, 3, 3];
     let special = special.map(str::to_owned).into_iter().zip(kinds);
     let bytes = (0..=u8::MAX).map(|byte| (format!("<0x{byte:02X}>"), 6));
     let plain = ["▁", "A", "▁B", "é"].map(|text| (text.to_owned(), 1));
-    GgufClock {
+    GgufSuccessor {
         tokens: special.chain(bytes).chain(plain).collect(),
         chain: chain.iter().map(|text| (*text).to_owned()).collect(),
         first: chain[0].to_owned(),
         model: "llama",
-        ..GgufClock::bytes(&[])
+        ..GgufSuccessor::bytes(&[])
     }
 }
 
@@ -84,16 +84,16 @@ async fn a_wrong_byte_spoils_the_bytes_around_it() -> Result<()> {
 async fn added_tokens_are_decoded_as_others_are() -> Result<()> {
     let server = OddServer::new().await?;
     // This character is also how the byte 0xE9 is written.
-    let mut clock = Clock::new(&["a", "é", "b", "Ã", "©", "ÿ", "c", "<|im_end|>"])?;
-    let id = clock.tokenizer["model"]["vocab"]["é"].clone();
-    let added = clock.tokenizer["added_tokens"].as_array_mut();
+    let mut successor = SuccessorModel::new(&["a", "é", "b", "Ã", "©", "ÿ", "c", "<|im_end|>"])?;
+    let id = successor.tokenizer["model"]["vocab"]["é"].clone();
+    let added = successor.tokenizer["added_tokens"].as_array_mut();
     added.into_iter().for_each(|added| {
         added.push(json!({
             "id": id, "content": "é", "single_word": false, "lstrip": false, "rstrip": false,
             "normalized": false, "special": false,
         }));
     });
-    server.load(&clock).await?;
+    server.load(&successor).await?;
     assert_eq!(answer(&server).await?, "a\u{fffd}bé\u{fffd}c");
     Ok(())
 }
@@ -102,11 +102,11 @@ async fn added_tokens_are_decoded_as_others_are() -> Result<()> {
 async fn decoders_that_need_the_whole_text_are_refused_by_name() -> Result<()> {
     let server = OddServer::new().await?;
     let path = server.fixtures.directory("whole")?;
-    let mut clock = Clock::new(&["a", "<|im_end|>"])?;
-    let bytes = clock.tokenizer["decoder"].clone();
+    let mut successor = SuccessorModel::new(&["a", "<|im_end|>"])?;
+    let bytes = successor.tokenizer["decoder"].clone();
     let strip = json!({"type": "Strip", "content": " ", "start": 0, "stop": 1});
-    clock.tokenizer["decoder"] = json!({"type": "Sequence", "decoders": [bytes, strip]});
-    clock.write(&path)?;
+    successor.tokenizer["decoder"] = json!({"type": "Sequence", "decoders": [bytes, strip]});
+    successor.write(&path)?;
     let parts = ["tokenizer.json", "decoder", "Strip"];
     server.assert_refused(&path, &parts).await;
     Ok(())

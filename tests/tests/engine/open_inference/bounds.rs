@@ -18,13 +18,13 @@ use super::{
 const CONTEXT: usize = 256;
 
 /// What a request may do to the model: nothing.
-struct Unharmed {
+struct HealthCheck {
     server: InferenceServer,
     worker: u32,
     answer: String,
 }
 
-impl Unharmed {
+impl HealthCheck {
     async fn begin(server: InferenceServer) -> Result<Self> {
         Ok(Self {
             worker: server.worker().await?,
@@ -57,7 +57,7 @@ impl Unharmed {
 
 #[hangar_tests::test]
 async fn prompts_of_any_length_get_their_answer_or_their_error() -> Result<()> {
-    let model = Unharmed::begin(InferenceServer::tiny().await?).await?;
+    let model = HealthCheck::begin(InferenceServer::tiny().await?).await?;
     let server = &model.server;
     assert_eq!(model.refused(server.greedy("", 1)).await, ["inputs"]);
     for length in [1, CONTEXT - 1] {
@@ -91,7 +91,7 @@ async fn prompts_of_any_length_get_their_answer_or_their_error() -> Result<()> {
 
 #[hangar_tests::test]
 async fn sampling_out_of_range_is_named_however_it_is_given() -> Result<()> {
-    let model = Unharmed::begin(InferenceServer::tiny().await?).await?;
+    let model = HealthCheck::begin(InferenceServer::tiny().await?).await?;
     for (name, wrong) in [
         ("temperature", [-0.01, 2.01]),
         ("top_p", [0.0, 1.01]),
@@ -126,7 +126,7 @@ async fn sampling_out_of_range_is_named_however_it_is_given() -> Result<()> {
 
 #[hangar_tests::test]
 async fn whole_numbers_out_of_range_are_named() -> Result<()> {
-    let model = Unharmed::begin(InferenceServer::tiny().await?).await?;
+    let model = HealthCheck::begin(InferenceServer::tiny().await?).await?;
     for (name, wrong) in [
         ("top_k", ["-2", "1.5", "4294967296", "1e3", "true"]),
         ("max_tokens", ["-1", "0", "4294967296", "0.5", "[]"]),
@@ -152,7 +152,7 @@ async fn whole_numbers_out_of_range_are_named() -> Result<()> {
 #[hangar_tests::test]
 async fn a_thousand_callers_that_connect_request_and_disconnect_harm_nothing() -> Result<()> {
     let server = InferenceServer::long(|spec| spec.max_queue = Some(1000)).await?;
-    let model = Unharmed::begin(server).await?;
+    let model = HealthCheck::begin(server).await?;
     let server = &model.server;
     for wave in 0..10 {
         let callers = (0..100u32).map(async |number| {

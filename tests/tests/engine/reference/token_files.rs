@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use hangar_client::Client;
 use hangar_tests::{
-    fixtures::Clock,
+    fixtures::SuccessorModel,
     server::{TestServer, spec},
 };
 use serde::Deserialize;
@@ -46,12 +46,12 @@ async fn files_beside_the_tokenizer_count_as_in_the_reference() -> Result<()> {
 
 async fn check(server: &TestServer, case: &Case) -> Result<()> {
     let path = server.fixtures.directory(&case.name)?;
-    let mut clock = Clock::new(&["h", "i", "!", "<|im_end|>"])?;
-    clock.tokenizer["model"]["vocab"][WORD.0] = WORD.1.into();
+    let mut successor = SuccessorModel::new(&["h", "i", "!", "<|im_end|>"])?;
+    successor.tokenizer["model"]["vocab"][WORD.0] = WORD.1.into();
     for (field, value) in &case.tokenizer {
-        clock.tokenizer[field] = value.clone();
+        successor.tokenizer[field] = value.clone();
     }
-    clock.write(&path)?;
+    successor.write(&path)?;
     for (name, fields) in &case.files {
         let file = path.join(name);
         let mut whole: Map<String, Value> = match std::fs::read(&file) {

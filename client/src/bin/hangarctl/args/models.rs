@@ -69,8 +69,8 @@ pub(crate) struct ListArgs {
     #[arg(long, value_enum)]
     pub(crate) kind: Option<Kind>,
     /// What to order by.
-    #[arg(long, value_enum, default_value_t = Order::Id)]
-    pub(crate) order: Order,
+    #[arg(long, value_enum, default_value_t = SortOrder::Id)]
+    pub(crate) order: SortOrder,
     /// From the last to the first.
     #[arg(long)]
     pub(crate) descending: bool,
@@ -154,7 +154,7 @@ pub(crate) enum Source {
 
 /// Orders of a list.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Order {
+pub(crate) enum SortOrder {
     /// By id.
     Id,
     /// By the time of registration.
@@ -186,12 +186,12 @@ impl From<Source> for v1::SourceKind {
     }
 }
 
-impl From<Order> for v1::ModelOrder {
-    fn from(order: Order) -> Self {
+impl From<SortOrder> for v1::ModelOrder {
+    fn from(order: SortOrder) -> Self {
         match order {
-            Order::Id => Self::Id,
-            Order::CreateTime => Self::CreateTime,
-            Order::UpdateTime => Self::UpdateTime,
+            SortOrder::Id => Self::Id,
+            SortOrder::CreateTime => Self::CreateTime,
+            SortOrder::UpdateTime => Self::UpdateTime,
         }
     }
 }

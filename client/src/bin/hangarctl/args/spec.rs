@@ -163,7 +163,6 @@ pub(crate) fn label(text: &str) -> Result<Label, String> {
     })
 }
 
-/// Reads `NAME=PATH` or `NAME=demo`.
 impl SpecArgs {
     /// Puts the single settings over `spec`.
     pub(crate) fn apply(&self, spec: &mut ModelSpec) {
@@ -242,6 +241,7 @@ fn set<T>(field: &mut T, value: Option<T>) {
     }
 }
 
+/// Reads `NAME=PATH` or `NAME=demo`.
 fn adapter(text: &str) -> Result<v1::LoraAdapter, String> {
     match text.split_once('=') {
         Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok(match path {

@@ -70,15 +70,15 @@ fn latency(quantiles: Option<&LatencyQuantiles>) -> String {
     let Some(quantiles) = quantiles else {
         return String::new();
     };
-    let span = |time: &Option<prost_types::Duration>| {
+    let text = |time: &Option<prost_types::Duration>| {
         let time = time.as_ref().map(convert::to_duration);
         time.map(table::latency).unwrap_or_default()
     };
     format!(
         "{}, 95 % within {}, 99 % within {}",
-        span(&quantiles.p50),
-        span(&quantiles.p95),
-        span(&quantiles.p99)
+        text(&quantiles.p50),
+        text(&quantiles.p95),
+        text(&quantiles.p99)
     )
 }
 

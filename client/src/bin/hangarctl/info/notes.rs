@@ -4,7 +4,7 @@ use hangar_client::v1::{
     DesiredState, LearnedFacts, ModelInfo, ModelState, ModelStatus, SuspendReason,
 };
 
-use crate::table::{bytes, span_of};
+use crate::table::{bytes, duration_text_of};
 
 /// In a few words, for a table; empty where all is as it should be.
 pub(super) fn notes(model: &ModelInfo) -> String {
@@ -45,7 +45,7 @@ pub(super) fn learned(facts: &LearnedFacts) -> String {
             bytes(memory.host_bytes + memory.device_bytes)
         ));
     }
-    match span_of(facts.load_duration.as_ref()) {
+    match duration_text_of(facts.load_duration.as_ref()) {
         time if time.is_empty() => {}
         time => parts.push(format!("loads in {time}")),
     }

@@ -53,8 +53,8 @@ impl Summary {
     /// Succeeded over succeeded and failed.
     #[allow(clippy::cast_precision_loss)]
     pub(super) fn success_rate(&self) -> Option<f64> {
-        let judged = self.succeeded + self.failed;
-        (judged > 0).then(|| self.succeeded as f64 / judged as f64)
+        let finished = self.succeeded + self.failed;
+        (finished > 0).then(|| self.succeeded as f64 / finished as f64)
     }
 
     /// Tokens of answers a second, over at least one second.

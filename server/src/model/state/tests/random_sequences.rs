@@ -7,7 +7,7 @@ use super::*;
 
 /// What surrounds a model: performs actions and says which events can come from outside.
 #[derive(Default)]
-struct World {
+struct ModelHarness {
     worker: bool,
     slot: bool,
     downloading: bool,
@@ -16,7 +16,7 @@ struct World {
     open: Vec<LoadId>,
 }
 
-impl World {
+impl ModelHarness {
     fn perform(&mut self, action: Action) -> Option<Event> {
         match action {
             Action::RequestSlot => assert!(!std::mem::replace(&mut self.slot, true), "two slots"),
@@ -40,7 +40,7 @@ impl World {
                     .expect("finished twice");
                 self.open.remove(at);
             }
-            Action::Resume(load) => return Some(Event::Load(load)),
+            Action::StartLoad(load) => return Some(Event::Load(load)),
         }
         None
     }
@@ -63,8 +63,8 @@ impl World {
         if let Some(id) = taken.filter(|id| !self.open.contains(id)) {
             self.open.push(id);
         }
-        if next.stage() == Stage::Backoff
-            && matches!(state.stage(), Stage::Ready | Stage::Unloading)
+        if next.kind() == StateKind::Backoff
+            && matches!(state.kind(), StateKind::Ready | StateKind::Unloading)
         {
             self.open.extend(load_of(&next));
         }
@@ -78,19 +78,19 @@ impl World {
     }
 
     fn check(&self, state: &State) {
-        use Stage::{
+        use StateKind::{
             Backoff, Downloading, Failed, Loading, Pending, Ready, Starting, Unloaded, Warming,
         };
-        let stage = state.stage();
-        if matches!(stage, Unloaded | Pending | Downloading | Backoff | Failed) {
-            assert!(!self.worker, "a worker lives in {stage:?}");
+        let kind = state.kind();
+        if matches!(kind, Unloaded | Pending | Downloading | Backoff | Failed) {
+            assert!(!self.worker, "a worker lives in {kind:?}");
         }
-        assert!(stage.has_worker() || !self.worker, "{stage:?}");
-        let slotted = matches!(stage, Pending | Downloading | Starting | Loading | Warming);
-        assert_eq!(self.slot, slotted, "slot in {stage:?}");
+        assert!(kind.has_worker() || !self.worker, "{kind:?}");
+        let slotted = matches!(kind, Pending | Downloading | Starting | Loading | Warming);
+        assert_eq!(self.slot, slotted, "slot in {kind:?}");
         let serving = matches!(state, State::Ready(run) if run.terminating.is_none());
-        assert_eq!(self.admitting, serving, "admission in {stage:?}");
-        assert!(stage == Ready || !self.admitting);
+        assert_eq!(self.admitting, serving, "admission in {kind:?}");
+        assert!(kind == Ready || !self.admitting);
         assert!(self.open.len() <= 1, "{} loads are open", self.open.len());
     }
 }
@@ -112,7 +112,7 @@ fn any_failure() -> impl Strategy<Value = Failure> {
 }
 
 fn any_event() -> impl Strategy<Value = Event> {
-    let cause = prop::sample::select(vec![Cause::Asked, Cause::Evicted, Cause::Idle]);
+    let cause = prop::sample::select(vec![Cause::Requested, Cause::Evicted, Cause::Idle]);
     prop_oneof![
         4 => any_load().prop_map(Event::Load),
         1 => any_load().prop_map(Event::Reload),
@@ -124,7 +124,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         4 => Just(Event::Warmed),
         1 => any_failure().prop_map(Event::Fault),
         1 => any_failure().prop_map(Event::LoadExpired),
-        2 => any_failure().prop_map(|failure| Event::Exited { failure, restart: LoadId::fresh() }),
+        2 => any_failure().prop_map(|failure| Event::Exited { failure, restart: LoadId::random() }),
         1 => Just(Event::Drained),
         1 => Just(Event::DrainExpired),
         1 => Just(Event::Unreaped),
@@ -134,17 +134,17 @@ fn any_event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// Whether the world can bring this event about now.
-fn possible(world: &World, state: &State, event: &Event) -> bool {
+/// Whether this event can come about now.
+fn possible(harness: &ModelHarness, state: &State, event: &Event) -> bool {
     match event {
         Event::Exited { .. }
         | Event::Unreaped
         | Event::Inspected
         | Event::EngineBuilt
-        | Event::Warmed => world.worker,
-        Event::SlotGranted => world.slot && state.stage() == Stage::Pending,
-        Event::Downloaded => world.downloading,
-        Event::RetryDue => world.retry,
+        | Event::Warmed => harness.worker,
+        Event::SlotGranted => harness.slot && state.kind() == StateKind::Pending,
+        Event::Downloaded => harness.downloading,
+        Event::RetryDue => harness.retry,
         _ => true,
     }
 }
@@ -154,23 +154,23 @@ proptest! {
 
     #[test]
     fn random_sequences_keep_the_invariants_and_end_unloaded(events in prop::collection::vec(any_event(), 0..80)) {
-        let mut world = World::default();
+        let mut harness = ModelHarness::default();
         let mut state = State::Unloaded;
         for event in events {
-            if possible(&world, &state, &event) {
-                state = world.apply(state, event);
+            if possible(&harness, &state, &event) {
+                state = harness.apply(state, event);
             }
         }
         for _ in 0..4 {
-            state = world.apply(state, Event::Unload(Cause::Asked));
-            state = world.apply(state, Event::Drained);
-            if world.worker {
-                state = world.apply(state, exited());
+            state = harness.apply(state, Event::Unload(Cause::Requested));
+            state = harness.apply(state, Event::Drained);
+            if harness.worker {
+                state = harness.apply(state, exited());
             }
-            state = world.apply(state, verified());
+            state = harness.apply(state, verified());
         }
         prop_assert_eq!(state, State::Unloaded);
-        prop_assert!(!world.worker && !world.slot && world.open.is_empty());
+        prop_assert!(!harness.worker && !harness.slot && harness.open.is_empty());
     }
 
     #[test]

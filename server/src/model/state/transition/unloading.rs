@@ -3,7 +3,7 @@
 use super::{Action, Cause, Event, Rejected, Transition, cancelled};
 use crate::model::{
     Failure, LoadOutcome,
-    state::{Afterwards, HostedLoad, Load, Remains, State, reloaded, unloaded, unreaped},
+    state::{AfterUnload, HostedLoad, Load, State, UnloadingWorker, reloaded, unloaded, unreaped},
 };
 
 impl State {
@@ -14,11 +14,11 @@ impl State {
     }
 
     /// The worker of `load` was killed for `failure` and cannot be reaped: what is reserved for it stays reserved.
-    pub(super) fn lost_unreaped(load: Load, failure: Failure) -> Self {
+    pub(super) fn unreaped(load: Load, failure: Failure) -> Self {
         Self::Unloading {
-            worker: Remains::Unreaped,
+            worker: UnloadingWorker::Unreaped,
             fault: Some(failure.clone()),
-            then: Afterwards::Lost { load, failure },
+            then: AfterUnload::WorkerLost { load, failure },
         }
     }
 
@@ -35,13 +35,16 @@ impl State {
                 } else {
                     unloaded()
                 };
-                let state = Self::unloading(Remains::Stopping, fault, next);
+                let state = Self::unloading(UnloadingWorker::Stopping, fault, next);
                 Ok((state, vec![Action::CutOff(cut), Action::Stop]))
             }
             Event::Exited { failure, .. } => {
                 let failure = fault.unwrap_or(failure);
                 let actions = vec![Action::CutOff(failure.clone()), Action::Verify];
-                Ok((Self::unloading(Remains::Gone, Some(failure), next), actions))
+                Ok((
+                    Self::unloading(UnloadingWorker::Gone, Some(failure), next),
+                    actions,
+                ))
             }
             Event::Fault(_) if fault.is_some() => self.unchanged(),
             Event::Fault(failure) => {
@@ -56,7 +59,7 @@ impl State {
             }
             Event::Unreaped => {
                 let cut_off = Action::CutOff(fault.clone().unwrap_or_else(unreaped));
-                let state = Self::unloading(Remains::Unreaped, fault, next);
+                let state = Self::unloading(UnloadingWorker::Unreaped, fault, next);
                 Ok((state, vec![cut_off]))
             }
             other => {
@@ -68,24 +71,27 @@ impl State {
 
     pub(super) fn on_unloading(
         &self,
-        worker: Remains,
+        worker: UnloadingWorker,
         fault: Option<Failure>,
-        then: Afterwards,
+        then: AfterUnload,
         event: Event,
     ) -> Transition {
         match event {
-            Event::Exited { .. } if worker != Remains::Gone => Ok((
-                Self::unloading(Remains::Gone, fault, then),
+            Event::Exited { .. } if worker != UnloadingWorker::Gone => Ok((
+                Self::unloading(UnloadingWorker::Gone, fault, then),
                 vec![Action::Verify],
             )),
-            Event::Verified { restart } if worker == Remains::Gone => Ok(match then {
-                Afterwards::Unloaded => (Self::Unloaded, vec![]),
-                Afterwards::Next(load) => (Self::Unloaded, vec![Action::Resume(load)]),
-                Afterwards::Lost { load, failure } => Self::lose(load, failure, restart, vec![]),
+            Event::Verified { restart } if worker == UnloadingWorker::Gone => Ok(match then {
+                AfterUnload::Unloaded => (Self::Unloaded, vec![]),
+                AfterUnload::Next(load) => (Self::Unloaded, vec![Action::StartLoad(load)]),
+                AfterUnload::WorkerLost { load, failure } => {
+                    Self::after_worker_loss(load, failure, restart, vec![])
+                }
             }),
-            Event::Unreaped if worker == Remains::Stopping => {
-                Ok((Self::unloading(Remains::Unreaped, fault, then), vec![]))
-            }
+            Event::Unreaped if worker == UnloadingWorker::Stopping => Ok((
+                Self::unloading(UnloadingWorker::Unreaped, fault, then),
+                vec![],
+            )),
             Event::Fault(_) => self.unchanged(),
             other => {
                 let (next, actions) = self.remember(then.next().cloned(), other)?;
@@ -105,7 +111,7 @@ impl State {
             (Event::Load(load), None) | (Event::Reload(load), None) => Ok((Some(load), vec![])),
             (Event::Load(_), Some(next)) => Ok((Some(next), vec![])),
             (Event::Reload(load), Some(next)) => Ok((Some(load), vec![cancelled(next)])),
-            (Event::Unload(Cause::Asked), next) => {
+            (Event::Unload(Cause::Requested), next) => {
                 Ok((None, next.map(cancelled).into_iter().collect()))
             }
             (Event::LoadExpired(failure), Some(next)) => Ok((
@@ -113,19 +119,26 @@ impl State {
                 vec![Action::Finish(next.id, LoadOutcome::Failed(failure))],
             )),
             (other, _) => Err(Rejected {
-                stage: self.stage(),
+                kind: self.kind(),
                 event: other,
             }),
         }
     }
 
     /// A load that is under way ends without a result; a load cannot be drained.
-    pub(super) fn abandon(run: HostedLoad, next: Option<Load>) -> (Self, Vec<Action>) {
+    pub(super) fn cancel_load(run: HostedLoad, next: Option<Load>) -> (Self, Vec<Action>) {
         let actions = vec![Action::ReleaseSlot, Action::Kill, cancelled(run.load)];
-        (Self::unloading(Remains::Stopping, None, next), actions)
+        (
+            Self::unloading(UnloadingWorker::Stopping, None, next),
+            actions,
+        )
     }
 
-    fn unloading(worker: Remains, fault: Option<Failure>, then: impl Into<Afterwards>) -> Self {
+    fn unloading(
+        worker: UnloadingWorker,
+        fault: Option<Failure>,
+        then: impl Into<AfterUnload>,
+    ) -> Self {
         Self::Unloading {
             worker,
             fault,

@@ -12,11 +12,11 @@ use super::OpenInferenceApi;
 use crate::{
     catalog::CatalogEntry,
     lifecycle::{LoadOptions, Reload, UnloadOptions},
-    model::{self, Stage},
+    model::{self, StateKind},
     rpc::{
         error::ApiError,
         model_service::ended,
-        open_inference::shown::shown,
+        open_inference::truncated::truncated,
         validate::{Violations, model_id, refuse},
     },
 };
@@ -119,11 +119,11 @@ const READY: &str = "READY";
 /// The state of a model by the name that Triton has for it, and why it is not READY.
 fn state(status: &model::Status) -> (&'static str, String) {
     let failure = status.failure.as_ref().map(ToString::to_string);
-    let stage = status.stage.name().to_owned();
-    match status.stage {
-        Stage::Ready => (READY, String::new()),
-        loading if loading.is_loading() => ("LOADING", failure.unwrap_or(stage)),
-        unloading if unloading.is_active() => ("UNLOADING", stage),
+    let state = status.state.name().to_owned();
+    match status.state {
+        StateKind::Ready => (READY, String::new()),
+        loading if loading.is_loading() => ("LOADING", failure.unwrap_or(state)),
+        unloading if unloading.is_active() => ("UNLOADING", state),
         _ => {
             let suspended = status.suspended.as_ref();
             let why = failure.or(suspended.map(|suspension| suspension.message.clone()));
@@ -152,7 +152,7 @@ fn check_parameters(
     if let Some((name, _)) = parameters.iter().find(wrong) {
         let what = format!(
             "{} is no parameter of this call, or of another type",
-            shown(name)
+            truncated(name)
         );
         violations.add("parameters", what);
     }

@@ -67,11 +67,11 @@ fn separators(given: Value) -> Result<(String, String), Error> {
         [between, behind] if between.as_str().is_some() && behind.as_str().is_some() => {
             Ok((python::text(between), python::text(behind)))
         }
-        _ => Err(wrong("separators are two texts")),
+        _ => Err(invalid("separators are two texts")),
     }
 }
 
-fn wrong(what: impl Into<String>) -> Error {
+fn invalid(what: impl Into<String>) -> Error {
     Error::new(
         ErrorKind::InvalidOperation,
         format!("tojson: {}", what.into()),
@@ -81,10 +81,10 @@ fn wrong(what: impl Into<String>) -> Error {
 impl JsonStyle {
     fn write(&self, value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
         if depth > MAX_DEPTH {
-            return Err(wrong("the value is nested too deeply"));
+            return Err(invalid("the value is nested too deeply"));
         }
         if value.downcast_object_ref::<LazySequence>().is_some() {
-            return Err(wrong("what is only iterated has no form in JSON"));
+            return Err(invalid("what is only iterated has no form in JSON"));
         }
         match value.kind() {
             ValueKind::None => out.push_str("null"),
@@ -93,7 +93,11 @@ impl JsonStyle {
             ValueKind::String => self.quote(value.as_str().unwrap_or_default(), out),
             ValueKind::Seq | ValueKind::Iterable => self.list(value, depth, out)?,
             ValueKind::Map => self.dict(value, depth, out)?,
-            kind => return Err(wrong(format!("a value of type {kind} has no form in JSON"))),
+            kind => {
+                return Err(invalid(format!(
+                    "a value of type {kind} has no form in JSON"
+                )));
+            }
         }
         Ok(())
     }
@@ -189,6 +193,6 @@ fn key_text(key: &Value) -> Result<String, Error> {
         ValueKind::None => Ok("null".into()),
         ValueKind::Bool => Ok(if key.is_true() { "true" } else { "false" }.into()),
         ValueKind::Number => Ok(number(key)),
-        kind => Err(wrong(format!("a key of type {kind} has no form in JSON"))),
+        kind => Err(invalid(format!("a key of type {kind} has no form in JSON"))),
     }
 }

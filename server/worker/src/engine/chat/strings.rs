@@ -30,7 +30,7 @@ pub(super) fn method(text: &str, name: &str, arguments: &[Value]) -> Option<Resu
     Some(answer)
 }
 
-fn wrong(what: &str) -> Error {
+fn invalid(what: &str) -> Error {
     Error::new(ErrorKind::InvalidOperation, what.to_owned())
 }
 
@@ -56,7 +56,7 @@ fn split(text: &str, from_the_right: bool, arguments: &[Value]) -> Result<Value,
     let (separator, most): (Option<String>, Option<i64>) = from_args(arguments)?;
     let most = most.and_then(|most| usize::try_from(most).ok());
     let pieces: Vec<&str> = match (&separator, most) {
-        (Some(separator), _) if separator.is_empty() => return Err(wrong("empty separator")),
+        (Some(separator), _) if separator.is_empty() => return Err(invalid("empty separator")),
         (Some(separator), None) => text.split(separator.as_str()).collect(),
         (Some(separator), Some(most)) if from_the_right => {
             let mut pieces: Vec<&str> = text.rsplitn(most + 1, separator.as_str()).collect();
@@ -127,7 +127,7 @@ fn lines(text: &str, arguments: &[Value]) -> Result<Value, Error> {
 fn partition(text: &str, from_the_right: bool, arguments: &[Value]) -> Result<Value, Error> {
     let (separator,): (String,) = from_args(arguments)?;
     if separator.is_empty() {
-        return Err(wrong("empty separator"));
+        return Err(invalid("empty separator"));
     }
     let parts = match from_the_right {
         true => text.rsplit_once(separator.as_str()),
@@ -164,7 +164,7 @@ fn find(
     let part = &text[byte(start)..byte(end)];
     match search(part, &sub) {
         Some(at) => Ok(Value::from(start + part[..at].chars().count())),
-        None if name.ends_with("index") => Err(wrong("substring not found")),
+        None if name.ends_with("index") => Err(invalid("substring not found")),
         None => Ok(Value::from(-1)),
     }
 }
@@ -186,7 +186,7 @@ fn remove(text: &str, prefix: bool, arguments: &[Value]) -> Result<Value, Error>
 fn pad(text: &str, name: &str, arguments: &[Value]) -> Result<Value, Error> {
     let (width, fill): (i64, Option<char>) = from_args(arguments)?;
     if width > MAX_WIDTH {
-        return Err(wrong("the width is too large"));
+        return Err(invalid("the width is too large"));
     }
     let width = usize::try_from(width).unwrap_or(0);
     let missing = width.saturating_sub(text.chars().count());

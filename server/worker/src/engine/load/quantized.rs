@@ -96,16 +96,16 @@ fn read(
         return Err(Failure::internal("the entry is gone"));
     }
     let loader = directory_loader(&directory, config, Some(&engine_files.tokenizer), &[])?;
-    take_over(&*loader, target)?;
+    set_uqff_names(&*loader, target)?;
     let mut paths = directory_paths(files, engine_files)?;
     paths.filenames = entry.residual().into_iter().collect();
     load_paths(&*loader, paths, target, None)
 }
 
-/// Makes the loader take over the names of its quantized files, which it does only on its way of looking
-/// for a model's other files. It looks into the entry's directory, since that exists never on the network,
-/// finds names enough, and gives up as soon as it reads config.json, which is empty.
-fn take_over(loader: &dyn Loader, target: &LoadTarget) -> Result<(), Failure> {
+/// Gives the loader the names of its quantized files, which it takes only when it is asked to find a model's files by
+/// itself. The entry's directory is a local one, so that it finds them there and asks no hub; then it reads config.json,
+/// which is empty, and gives up, which is as far as it has to get.
+fn set_uqff_names(loader: &dyn Loader, target: &LoadTarget) -> Result<(), Failure> {
     let given_up = loader.load_model_from_hf(
         None,
         TokenSource::None,

@@ -23,10 +23,10 @@ pub(super) struct LoadTarget {
 impl LoadTarget {
     /// The target of a model that was inspected. Opens its device.
     pub(super) fn open(inspection: &Inspection) -> Result<Self, Failure> {
-        let placement = &inspection.placement;
-        let paged = placement.kv_cache.as_ref().map(paged).transpose()?;
+        let device_plan = &inspection.device_plan;
+        let paged = device_plan.kv_cache.as_ref().map(paged).transpose()?;
         Ok(Self {
-            device: placement.device.open()?,
+            device: device_plan.device.open()?,
             dtype: model_dtype(inspection.dtype),
             paged,
         })

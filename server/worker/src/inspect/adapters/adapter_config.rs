@@ -71,12 +71,12 @@ impl AdapterConfig {
             .get("r")
             .and_then(Value::as_u64)
             .filter(|rank| (1..=MAX_RANK).contains(rank))
-            .ok_or_else(|| wrong("r", "the rank, a whole number from 1"))?;
+            .ok_or_else(|| invalid("r", "the rank, a whole number from 1"))?;
         let alpha = fields
             .get("lora_alpha")
             .and_then(Value::as_f64)
             .filter(|alpha| alpha.is_finite() && *alpha != 0.0)
-            .ok_or_else(|| wrong("lora_alpha", "a number other than 0"))?;
+            .ok_or_else(|| invalid("lora_alpha", "a number other than 0"))?;
         #[allow(clippy::cast_precision_loss)]
         let size = rank as f64;
         let divisor = if is_set(fields, "use_rslora") {
@@ -100,7 +100,7 @@ impl AdapterConfig {
     }
 }
 
-fn wrong(field: &str, what: &str) -> String {
+fn invalid(field: &str, what: &str) -> String {
     format!(
         "its adapter_config.json has no usable {field}, which is {what}. Get an intact copy of the file."
     )
@@ -108,7 +108,7 @@ fn wrong(field: &str, what: &str) -> String {
 
 /// Names of the layers, or `None` for a pattern: what the file with the weights holds says enough.
 fn targets(fields: &Map<String, Value>) -> Result<Option<Vec<String>>, String> {
-    let names = || wrong("target_modules", "a list of the layers' names");
+    let names = || invalid("target_modules", "a list of the layers' names");
     match fields.get("target_modules") {
         Some(Value::String(_)) => Ok(None),
         Some(Value::Array(all)) if !all.is_empty() => all

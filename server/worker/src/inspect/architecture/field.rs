@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::refusal::{refused, shown};
+use super::refusal::{beginning, refused};
 use crate::failure::Failure;
 
 /// Activations by their names in the reference, and in the engine.
@@ -221,10 +221,10 @@ impl Field {
                 known.map(|(_, engine)| Value::from(*engine))
             }
         };
-        converted.ok_or_else(|| self.wrong(value))
+        converted.ok_or_else(|| self.invalid(value))
     }
 
-    fn wrong(&self, value: &Value) -> Failure {
+    fn invalid(&self, value: &Value) -> Failure {
         let wanted = match self.kind {
             FieldKind::Count => "a whole number that is not negative",
             FieldKind::Number => "a number",
@@ -236,13 +236,13 @@ impl Field {
         Failure::unusable(format!(
             "config.json sets {} to {}, where {wanted} is needed. Get the config.json that belongs to the model.",
             self.name,
-            shown(value)
+            beginning(value)
         ))
     }
 }
 
 /// A field that the engine does not read.
-pub(in crate::inspect) struct Only {
+pub(in crate::inspect) struct FieldConstraint {
     name: &'static str,
     allowed: Allowed,
 }
@@ -260,7 +260,7 @@ enum Allowed {
     By(&'static str, &'static str),
 }
 
-impl Only {
+impl FieldConstraint {
     /// It has to be off.
     pub(super) const fn off(name: &'static str) -> Self {
         let allowed = Allowed::Off;

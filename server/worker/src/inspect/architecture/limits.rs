@@ -4,9 +4,10 @@
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
     /// Longest sequence.
-    pub(crate) sequence: Option<u32>,
+    pub(crate) max_sequence: Option<u32>,
     /// Longest prompt that is right when it is computed at once; further tokens have to be given one by one.
-    pub(crate) at_once: Option<u32>,
-    /// A sequence that begins below this length must not grow beyond it.
-    pub(crate) switch: Option<u32>,
+    pub(crate) max_prefill: Option<u32>,
+    /// Beyond this length positions are rotated by other factors, which the engine chooses once for a prompt: a sequence
+    /// whose prompt is no longer must not grow beyond it.
+    pub(crate) rope_switch: Option<u32>,
 }

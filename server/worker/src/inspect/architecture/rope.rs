@@ -158,7 +158,7 @@ impl RopeForm {
 }
 
 /// Writes `rope_parameters` as `rope_theta`, `rope_local_base_freq` and `rope_scaling`.
-pub(super) fn make_older(fields: &mut Map<String, Value>) -> Result<(), Failure> {
+pub(super) fn to_legacy_rope(fields: &mut Map<String, Value>) -> Result<(), Failure> {
     if !fields.get("rope_parameters").is_some_and(Value::is_object) {
         return Ok(());
     }
@@ -238,7 +238,7 @@ fn long_rope(
         Some(Value::Array(list)) if list.iter().all(Value::is_number) => Ok(list.clone()),
         other => Err(rope.refused(name, other.unwrap_or(&Value::Null), architecture)),
     };
-    limits.switch = u32::try_from(first).ok();
+    limits.rope_switch = u32::try_from(first).ok();
     Ok(json!({
         "type": "longrope",
         "short_factor": list("short_factor")?,

@@ -4,14 +4,14 @@
 
 mod dense;
 mod mixtures;
-mod parts;
+mod shared_fields;
 
-pub(super) use parts::HEAD_DIM;
-use parts::{
+pub(super) use shared_fields::HEAD_DIM;
+use shared_fields::{
     NO_ATTENTION_BIAS, NO_MLP_BIAS, OWN_HEAD_DIM, PLAIN, SILU, SIZES, UNTIED, context, rms,
 };
 
-use super::known::Architecture;
+use super::definition::Architecture;
 
 /// A Llama whose heads have a width of their own.
 pub(super) const LLAMA_AS_MISTRAL: Architecture = Architecture {

@@ -94,14 +94,14 @@ fn heads_of_their_own_width_are_computed_by_mistral() {
 #[test]
 fn windows_bound_what_is_computed_at_once() {
     let of = |name, more| translated(name, more).expect("fields").limits;
-    assert_eq!(of("MistralForCausalLM", json!({})).at_once, Some(4096));
+    assert_eq!(of("MistralForCausalLM", json!({})).max_prefill, Some(4096));
     assert_eq!(
         of("MistralForCausalLM", json!({"sliding_window": null})),
         Limits::default()
     );
     let on = json!({"use_sliding_window": true, "sliding_window": 16, "max_window_layers": 1});
-    assert_eq!(of("Qwen3ForCausalLM", on.clone()).at_once, Some(16));
-    assert_eq!(of("Qwen2ForCausalLM", on).sequence, Some(16));
+    assert_eq!(of("Qwen3ForCausalLM", on.clone()).max_prefill, Some(16));
+    assert_eq!(of("Qwen2ForCausalLM", on).max_sequence, Some(16));
     let off = json!({"use_sliding_window": false, "sliding_window": 16});
     assert_eq!(of("Qwen2ForCausalLM", off), Limits::default());
 }

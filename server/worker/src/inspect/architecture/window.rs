@@ -73,8 +73,8 @@ impl WindowForm {
         fields.insert("sliding_window".into(), width.into());
         let most = width.map(|width| u32::try_from(width).unwrap_or(u32::MAX));
         match self {
-            Self::Short(_) | Self::SwitchedShort => limits.sequence = most,
-            _ => limits.at_once = most,
+            Self::Short(_) | Self::SwitchedShort => limits.max_sequence = most,
+            _ => limits.max_prefill = most,
         }
         self.write_layers(given, architecture, fields, width.is_some())
     }
@@ -135,7 +135,6 @@ impl WindowForm {
     }
 }
 
-/// Gives the engine a longer context than the model has.
 /// Width of the window, which the model may leave out.
 fn given_width(given: &Map<String, Value>, default: Option<u64>) -> Option<u64> {
     match given.get("sliding_window") {
@@ -148,10 +147,11 @@ fn is_switched_on(given: &Map<String, Value>) -> bool {
     given.get("use_sliding_window").and_then(Value::as_bool) == Some(true)
 }
 
+/// Gives the engine a longer context than the model has.
 fn extend_context(fields: &mut Map<String, Value>, limits: &mut Limits) {
     const CONTEXT: &str = "max_position_embeddings";
     if let Some(longest) = fields.get(CONTEXT).and_then(Value::as_u64) {
-        limits.sequence = u32::try_from(longest).ok();
+        limits.max_sequence = u32::try_from(longest).ok();
         fields.insert(CONTEXT.into(), longest.saturating_add(SPARE_ROOM).into());
     }
 }

@@ -96,7 +96,7 @@ impl Header {
         let mut reader = HeaderReader {
             file,
             length,
-            left: length,
+            remaining: length,
         };
         let (tensor_count, value_count) = reader.counts()?;
         let mut header = Self::default();
@@ -112,7 +112,7 @@ impl Header {
         for _ in 0..tensor_count {
             header.tensors.push(reader.tensor()?);
         }
-        header.bytes = reader.length - reader.left;
+        header.bytes = reader.length - reader.remaining;
         header.check_tensors(length)?;
         Ok(header)
     }
@@ -155,7 +155,7 @@ struct HeaderReader<R> {
     file: R,
     length: u64,
     /// Bytes of the file that were not read yet.
-    left: u64,
+    remaining: u64,
 }
 
 impl<R: Read> HeaderReader<R> {
@@ -181,7 +181,10 @@ impl<R: Read> HeaderReader<R> {
     }
 
     fn bytes<const N: usize>(&mut self) -> Result<[u8; N], String> {
-        self.left = self.left.checked_sub(N as u64).ok_or("it is cut off")?;
+        self.remaining = self
+            .remaining
+            .checked_sub(N as u64)
+            .ok_or("it is cut off")?;
         let mut bytes = [0; N];
         self.file
             .read_exact(&mut bytes)
@@ -200,7 +203,7 @@ impl<R: Read> HeaderReader<R> {
     /// A count of things that take at least `size` bytes each.
     fn count(&mut self, size: u64) -> Result<u64, String> {
         let count = self.u64()?;
-        if count > (self.left / size).min(MAX_COUNT) {
+        if count > (self.remaining / size).min(MAX_COUNT) {
             return Err(format!("it claims {count} elements, more than it can hold"));
         }
         Ok(count)
@@ -209,7 +212,7 @@ impl<R: Read> HeaderReader<R> {
     /// A text's length, which what is left of the file can hold.
     fn text_length(&mut self) -> Result<u64, String> {
         let length = self.u64()?;
-        if length > self.left {
+        if length > self.remaining {
             return Err(format!(
                 "it claims a text of {length} bytes, more than it holds"
             ));
@@ -224,7 +227,7 @@ impl<R: Read> HeaderReader<R> {
                 "it has a text of {length} bytes, more than {limit}"
             ));
         }
-        self.left -= length;
+        self.remaining -= length;
         let mut bytes = Vec::new();
         let read = (&mut self.file).take(length).read_to_end(&mut bytes);
         match read {
@@ -235,7 +238,7 @@ impl<R: Read> HeaderReader<R> {
     }
 
     fn skip(&mut self, length: u64) -> Result<(), String> {
-        self.left = self.left.checked_sub(length).ok_or("it is cut off")?;
+        self.remaining = self.remaining.checked_sub(length).ok_or("it is cut off")?;
         let skipped = std::io::copy(&mut (&mut self.file).take(length), &mut std::io::sink());
         match skipped {
             Ok(skipped) if skipped == length => Ok(()),

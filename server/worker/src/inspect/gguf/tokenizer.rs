@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use serde_json::{Map, Value as Json, json};
 
 use super::{
-    ends::{ByText, Ends},
+    eog_tokens::{EogTokens, TokenTypeByText},
     header::{Header, Value},
-    pre::{self, PreTokenizer},
+    pre_tokenizer::{self, PreTokenizer},
 };
 use crate::{
     failure::Failure,
@@ -33,7 +33,7 @@ struct HeaderTokens<'a> {
     header: &'a Header,
     texts: &'a [String],
     types: &'a [u64],
-    ends: Ends,
+    eog: EogTokens,
 }
 
 /// Reads the tokenizer. `given`: another tokenizer takes its place, and only what goes with it is read.
@@ -53,7 +53,7 @@ pub(super) fn text_settings(
         header,
         texts,
         types,
-        ends: Ends::find(texts, |name| known(header, name, texts.len())),
+        eog: EogTokens::find(texts, |name| known(header, name, texts.len())),
     };
     let mut special = Map::new();
     for (name, key) in [
@@ -75,11 +75,11 @@ pub(super) fn text_settings(
         special,
         templates: templates(header),
         token_defaults: TokenDefaults {
-            never: suppressed(header, texts.len()),
+            suppress_tokens: suppressed(header, texts.len()),
             ..TokenDefaults::default()
         },
-        ends: tokens.ends.ids,
-        begins_chats: true,
+        eos_token_ids: tokens.eog.ids,
+        add_bos_to_chats: true,
         ..TextSettings::default()
     })
 }
@@ -111,10 +111,10 @@ impl HeaderTokens<'_> {
 
     fn kind(&self, id: usize) -> u64 {
         let text = self.texts.get(id).map_or("", String::as_str);
-        match self.ends.kind(u32::try_from(id).unwrap_or(u32::MAX), text) {
-            ByText::Control => CONTROL,
-            ByText::UserDefined => USER_DEFINED,
-            ByText::Typed => self.types.get(id).copied().unwrap_or(NORMAL),
+        match self.eog.kind(u32::try_from(id).unwrap_or(u32::MAX), text) {
+            TokenTypeByText::Control => CONTROL,
+            TokenTypeByText::UserDefined => USER_DEFINED,
+            TokenTypeByText::Typed => self.types.get(id).copied().unwrap_or(NORMAL),
         }
     }
 
@@ -123,7 +123,7 @@ impl HeaderTokens<'_> {
         let bytes = self.header.text("tokenizer.ggml.model") == Some("gpt2");
         let pre = match (bytes, self.header.text("tokenizer.ggml.pre")) {
             (false, _) => None,
-            (true, name) => Some(pre::find(name.unwrap_or("default"))?),
+            (true, name) => Some(pre_tokenizer::find(name.unwrap_or("default"))?),
         };
         let mut vocabulary: Map<String, Json> = Map::new();
         for (id, text) in self.texts.iter().enumerate() {
@@ -137,10 +137,10 @@ impl HeaderTokens<'_> {
             true => self.merges(),
             false => self.merges_by_score(),
         };
-        let begins = pre.is_none_or(|pre| pre.begins);
+        let add_bos = pre.is_none_or(|pre| pre.add_bos);
         let unknown = (!bytes).then(|| self.special("unknown_token_id")).flatten();
         let (normalizer, pre_tokenizer, decoder) = match pre {
-            Some(pre) => (Json::Null, cuts(pre), byte_level()),
+            Some(pre) => (Json::Null, split_patterns(pre), byte_level()),
             None => {
                 let space = self.flag("add_space_prefix", true);
                 (spaces(space), Json::Null, pieces(space))
@@ -153,7 +153,7 @@ impl HeaderTokens<'_> {
             "added_tokens": self.added(),
             "normalizer": normalizer,
             "pre_tokenizer": pre_tokenizer,
-            "post_processor": self.around(begins),
+            "post_processor": self.post_processor(add_bos),
             "decoder": decoder,
             "model": {
                 "type": "BPE",
@@ -201,12 +201,12 @@ impl HeaderTokens<'_> {
     }
 
     /// What puts tokens around every text.
-    fn around(&self, begins: bool) -> Json {
+    fn post_processor(&self, add_bos: bool) -> Json {
         let token = |on: bool, name: &str| {
             let id = self.id(name).filter(|_| on)?;
             Some((self.special(name)?, id))
         };
-        let before = token(self.flag("add_bos_token", begins), "bos_token_id");
+        let before = token(self.flag("add_bos_token", add_bos), "bos_token_id");
         let after = token(self.flag("add_eos_token", false), "eos_token_id");
         if before.is_none() && after.is_none() {
             return Json::Null;
@@ -295,7 +295,7 @@ fn templates(header: &Header) -> Templates {
 }
 
 /// Cuts a text, and writes its bytes as characters.
-fn cuts(pre: &PreTokenizer) -> Json {
+fn split_patterns(pre: &PreTokenizer) -> Json {
     let split = |pattern: &&str| {
         json!({
             "type": "Split",
@@ -304,8 +304,8 @@ fn cuts(pre: &PreTokenizer) -> Json {
             "invert": false,
         })
     };
-    let cuts = pre.cuts.iter().map(split).chain([byte_level()]);
-    json!({"type": "Sequence", "pretokenizers": cuts.collect::<Vec<_>>()})
+    let splits = pre.split_patterns.iter().map(split).chain([byte_level()]);
+    json!({"type": "Sequence", "pretokenizers": splits.collect::<Vec<_>>()})
 }
 
 fn byte_level() -> Json {

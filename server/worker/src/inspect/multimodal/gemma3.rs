@@ -7,7 +7,7 @@ use image::imageops::FilterType;
 use serde::Deserialize;
 use tokenizers::Tokenizer;
 
-use super::processor::{MAX_FILE, Preprocessor, Processor, wrong};
+use super::processor::{MAX_FILE, Preprocessor, Processor, invalid};
 use crate::{
     failure::Failure,
     inspect::{directory_files::DirectoryFiles, files},
@@ -78,8 +78,8 @@ pub(super) fn rule(
     let preprocessor = Preprocessor::read(preprocessor)?;
     check(&preprocessor, side)?;
     Ok(ImageRule {
-        mark: BEGIN,
-        place: BEGIN,
+        prompt_text: BEGIN,
+        placeholder: BEGIN,
         before: "\n\n<start_of_image>",
         token: TOKEN,
         after: "<end_of_image>\n\n",
@@ -121,7 +121,7 @@ fn check(preprocessor: &Preprocessor, side: u32) -> Result<(), Failure> {
         ("rescale_factor", preprocessor.rescale_factor.is_some()),
     ];
     if let Some((name, _)) = given.iter().find(|(_, given)| !given) {
-        return Err(wrong(format!("has no {name}")));
+        return Err(invalid(format!("has no {name}")));
     }
     if preprocessor.do_pan_and_scan == Some(true) {
         return Err(Failure::unusable(
@@ -132,7 +132,7 @@ fn check(preprocessor: &Preprocessor, side: u32) -> Result<(), Failure> {
     let size = preprocessor.size.as_ref();
     let is_side = |name| size.and_then(|size| size.get(name)) == Some(&side);
     if !is_side("height") || !is_side("width") {
-        return Err(wrong(format!(
+        return Err(invalid(format!(
             "does not bring images to the {side} x {side} pixels of config.json"
         )));
     }

@@ -42,7 +42,7 @@ pub(super) struct Preprocessor {
 }
 
 /// Why a preprocessor_config.json is refused.
-pub(super) fn wrong(what: impl std::fmt::Display) -> Failure {
+pub(super) fn invalid(what: impl std::fmt::Display) -> Failure {
     Failure::unusable(format!(
         "preprocessor_config.json {what}, which the engine cannot do. Get the preprocessor_config.json that \
          belongs to the model."

@@ -6,7 +6,7 @@ use image::imageops::FilterType;
 use serde::Deserialize;
 use tokenizers::Tokenizer;
 
-use super::processor::{MAX_FILE, Preprocessor, wrong};
+use super::processor::{MAX_FILE, Preprocessor, invalid};
 use crate::{
     failure::Failure,
     inspect::{directory_files::DirectoryFiles, files},
@@ -76,8 +76,8 @@ pub(super) fn rule(
     }
     let preprocessor = Preprocessor::read(preprocessor)?;
     Ok(ImageRule {
-        mark: "<|vision_start|><|image_pad|><|vision_end|>",
-        place: TOKEN,
+        prompt_text: "<|vision_start|><|image_pad|><|vision_end|>",
+        placeholder: TOKEN,
         before: "",
         token: TOKEN,
         after: "",
@@ -102,13 +102,13 @@ fn sizing(vision: &Vision, preprocessor: &Preprocessor) -> Result<ImageSizing, F
         ),
     ] {
         if said != Some(needed) || !(1..=64).contains(&needed) {
-            return Err(wrong(format!(
+            return Err(invalid(format!(
                 "does not have the {name} {needed} of config.json"
             )));
         }
     }
     if preprocessor.do_resize == Some(false) {
-        return Err(wrong("leaves images at any size"));
+        return Err(invalid("leaves images at any size"));
     }
     let edge = |name| {
         preprocessor
@@ -124,7 +124,7 @@ fn sizing(vision: &Vision, preprocessor: &Preprocessor) -> Result<ImageSizing, F
     let max_pixels = max_pixels.min(MAX_PIXELS);
     // Sizes are rounded to whole cells, which has to be possible between the two.
     if max_pixels < cell || min_pixels.saturating_mul(4) > max_pixels {
-        return Err(wrong(format!(
+        return Err(invalid(format!(
             "has images of {min_pixels} to {max_pixels} pixels"
         )));
     }

@@ -18,7 +18,7 @@ const NAMED: [&str; 7] = [
 
 /// What files say of a tokenizer beside tokenizer.json.
 #[derive(Debug, Default)]
-pub(in crate::inspect) struct BesideTokenizer {
+pub(in crate::inspect) struct TokenizerSidecars {
     /// Fields of tokenizer_config.json.
     pub(in crate::inspect) config: Map<String, Value>,
     /// Those of special_tokens_map.json.
@@ -88,13 +88,13 @@ impl Token {
 }
 
 /// Changes and completes the added tokens of a tokenizer.json with these fields.
-pub(super) fn complete(tokenizer: &mut Map<String, Value>, beside: &BesideTokenizer) {
+pub(super) fn complete(tokenizer: &mut Map<String, Value>, sidecars: &TokenizerSidecars) {
     let mut there = added_in(tokenizer);
     let vocabulary = tokenizer
         .get("model")
         .and_then(|model| model.get("vocab"))
         .and_then(Value::as_object);
-    let to_add = to_add(&there, beside);
+    let to_add = to_add(&there, sidecars);
     if to_add.is_empty() {
         return;
     }
@@ -120,10 +120,10 @@ pub(super) fn complete(tokenizer: &mut Map<String, Value>, beside: &BesideTokeni
 /// The token that ends a text, if none of the files has it. The reference gives it a row that the model has not.
 pub(super) fn unknown_end(
     tokenizer: &Map<String, Value>,
-    beside: &BesideTokenizer,
+    sidecars: &TokenizerSidecars,
 ) -> Option<String> {
-    let listed = beside.config.get("added_tokens_decoder");
-    let named = named(beside, listed.is_some());
+    let listed = sidecars.config.get("added_tokens_decoder");
+    let named = named(sidecars, listed.is_some());
     let (_, end) = named.into_iter().find(|(name, _)| name == "eos_token")?;
     let vocabulary = tokenizer.get("model").and_then(|model| model.get("vocab"));
     let is = |fields: &Value| fields.get("content").and_then(Value::as_str) == Some(&end.content);
@@ -134,7 +134,7 @@ pub(super) fn unknown_end(
         || listed
             .and_then(Value::as_object)
             .is_some_and(|all| all.values().any(is))
-        || beside.added.contains_key(&end.content);
+        || sidecars.added.contains_key(&end.content);
     (!known).then_some(end.content)
 }
 
@@ -147,18 +147,18 @@ fn added_in(tokenizer: &Map<String, Value>) -> Vec<(u64, Token)> {
 }
 
 /// Tokens that are to be added to those that are there, in order; or that take the place of one with the same text.
-fn to_add(there: &[(u64, Token)], beside: &BesideTokenizer) -> Vec<Token> {
-    let listed = beside.config.get("added_tokens_decoder");
+fn to_add(there: &[(u64, Token)], sidecars: &TokenizerSidecars) -> Vec<Token> {
+    let listed = sidecars.config.get("added_tokens_decoder");
     let listed = listed.and_then(Value::as_object);
-    let named = named(beside, listed.is_some());
-    let extras = extras(beside, listed.is_some());
+    let named = named(sidecars, listed.is_some());
+    let extras = extras(sidecars, listed.is_some());
     let by_id: BTreeMap<u64, Token> = match listed {
         Some(listed) => {
             let token =
                 |(id, fields): (&String, &Value)| Some((id.parse().ok()?, Token::read(fields)?));
             listed.iter().filter_map(token).collect()
         }
-        None => in_old_file(beside, &named)
+        None => in_old_file(sidecars, &named)
             .chain(there.iter().cloned())
             .collect(),
     };
@@ -178,20 +178,20 @@ fn to_add(there: &[(u64, Token)], beside: &BesideTokenizer) -> Vec<Token> {
 
 /// The tokens of added_tokens.json, of which those are special that tokenizer_config.json says are.
 fn in_old_file(
-    beside: &BesideTokenizer,
+    sidecars: &TokenizerSidecars,
     named: &[(String, Token)],
 ) -> impl Iterator<Item = (u64, Token)> {
     let named = named
         .iter()
         .filter(|(name, _)| NAMED.contains(&name.as_str()));
-    let extras = extras_in(&beside.config);
+    let extras = extras_in(&sidecars.config);
     let extras = extras.iter().filter_map(Token::given);
     let special: Vec<String> = named
         .map(|(_, token)| token.clone())
         .chain(extras)
         .map(|token| token.content)
         .collect();
-    beside.added.iter().filter_map(move |(text, id)| {
+    sidecars.added.iter().filter_map(move |(text, id)| {
         let special = special.contains(text);
         let token = Token {
             normalized: !special,
@@ -204,13 +204,13 @@ fn in_old_file(
 
 /// The special tokens that have names, as transformers has them: every field whose name ends in _token, and those of
 /// extra_special_tokens if they have names.
-fn named(beside: &BesideTokenizer, listed: bool) -> Vec<(String, Token)> {
-    let mut fields = beside.config.clone();
+fn named(sidecars: &TokenizerSidecars, listed: bool) -> Vec<(String, Token)> {
+    let mut fields = sidecars.config.clone();
     if !listed {
-        fields.extend(beside.special.clone());
+        fields.extend(sidecars.special.clone());
     }
     fields.retain(|name, _| name.ends_with("_token"));
-    if let Some(Value::Object(extra)) = beside.config.get("extra_special_tokens") {
+    if let Some(Value::Object(extra)) = sidecars.config.get("extra_special_tokens") {
         fields.extend(extra.clone());
     }
     let named = fields.iter();
@@ -222,10 +222,10 @@ fn named(beside: &BesideTokenizer, listed: bool) -> Vec<(String, Token)> {
 }
 
 /// The special tokens without a name.
-fn extras(beside: &BesideTokenizer, listed: bool) -> Vec<Token> {
-    let mut all = extras_in(&beside.config);
+fn extras(sidecars: &TokenizerSidecars, listed: bool) -> Vec<Token> {
+    let mut all = extras_in(&sidecars.config);
     if !listed {
-        all.extend(extras_in(&beside.special));
+        all.extend(extras_in(&sidecars.special));
     }
     all.iter().filter_map(Token::given).collect()
 }

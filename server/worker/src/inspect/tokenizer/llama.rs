@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::BesideTokenizer;
+use super::TokenizerSidecars;
 
 /// What stands for a space.
 const SPACE: &str = "▁";
@@ -19,11 +19,11 @@ const AS_WRITTEN: [&str; 6] = [
 ];
 
 /// Makes of a tokenizer.json with these fields what the class makes of it, if it is of that class.
-pub(super) fn rebuild(fields: &mut Map<String, Value>, beside: &BesideTokenizer) {
-    let config = &beside.config;
+pub(super) fn rebuild(fields: &mut Map<String, Value>, sidecars: &TokenizerSidecars) {
+    let config = &sidecars.config;
     let class = config.get("tokenizer_class").and_then(Value::as_str);
     let is_llama = matches!(class, Some("LlamaTokenizer" | "LlamaTokenizerFast"));
-    if !is_llama || AS_WRITTEN.contains(&&*beside.model_type) || has_byte_level(fields) {
+    if !is_llama || AS_WRITTEN.contains(&&*sidecars.model_type) || has_byte_level(fields) {
         return;
     }
     let Some(model) = fields.get("model").filter(|model| model["type"] == "BPE") else {

@@ -1,12 +1,12 @@
 //! Architectures whose layers compute everything for each token.
 
-use super::parts::{
+use super::shared_fields::{
     HEAD_DIM, NO_ATTENTION_BIAS, NO_MLP_BIAS, ONE_DIRECTION, OWN_HEAD_DIM, PLAIN, SILU, SIZES,
     TIED, UNTIED, context, rms,
 };
 use crate::inspect::architecture::{
-    field::{Field, Only},
-    known::Architecture,
+    definition::Architecture,
+    field::{Field, FieldConstraint},
     rope::RopeForm,
     tensors::Tensors,
     window::WindowForm,
@@ -45,7 +45,7 @@ pub(super) const ALL: &[Architecture] = &[
                 Field::flag("attention_bias", false),
             ],
         ],
-        fixed: &[Only::on("tie_word_embeddings"), ONE_DIRECTION],
+        fixed: &[FieldConstraint::on("tie_word_embeddings"), ONE_DIRECTION],
         ..PLAIN
     },
     Architecture {
@@ -64,7 +64,7 @@ pub(super) const ALL: &[Architecture] = &[
                 Field::count("query_pre_attn_scalar", 256),
             ],
         ],
-        fixed: &[Only::on("tie_word_embeddings"), ONE_DIRECTION],
+        fixed: &[FieldConstraint::on("tie_word_embeddings"), ONE_DIRECTION],
         window: WindowForm::Short(Some(4096)),
         tensors: Tensors::Gemma2,
         ..PLAIN
@@ -155,7 +155,7 @@ pub(super) const ALL: &[Architecture] = &[
                 Field::flag("use_bias", true),
             ],
         ],
-        fixed: &[HEAD_DIM, Only::on("tie_word_embeddings")],
+        fixed: &[HEAD_DIM, FieldConstraint::on("tie_word_embeddings")],
         window: WindowForm::All(None),
         tensors: Tensors::Starcoder2,
         ..PLAIN

@@ -1,12 +1,12 @@
 //! Architectures of experts, of which each token takes a few, and of layers that are no attention.
 
-use super::parts::{
+use super::shared_fields::{
     HEAD_DIM, NO_ATTENTION_BIAS, NO_MLP_BIAS, OWN_HEAD_DIM, PLAIN, SILU, SIZES, UNTIED, context,
     rms,
 };
 use crate::inspect::architecture::{
-    field::{Default, Field, Only},
-    known::Architecture,
+    definition::Architecture,
+    field::{Default, Field, FieldConstraint},
     rope::RopeForm,
     tensors::Tensors,
     window::WindowForm,
@@ -69,7 +69,10 @@ pub(super) const ALL: &[Architecture] = &[
                 Field::number("router_jitter_noise", 0.01),
             ],
         ],
-        fixed: &[HEAD_DIM, Only::number("num_experts_per_tok", 2.0)],
+        fixed: &[
+            HEAD_DIM,
+            FieldConstraint::number("num_experts_per_tok", 2.0),
+        ],
         rope: RopeForm::Phi,
         theta: 1e6,
         window: WindowForm::All(None),
@@ -149,8 +152,8 @@ pub(super) const ALL: &[Architecture] = &[
         ],
         fixed: &[
             NO_ATTENTION_BIAS,
-            Only::on("norm_topk_prob"),
-            Only::on("rope_interleave"),
+            FieldConstraint::on("norm_topk_prob"),
+            FieldConstraint::on("rope_interleave"),
         ],
         tensors: Tensors::Glm4MoeLite,
         wrong: Some(NARROW_VALUES),
@@ -176,9 +179,9 @@ pub(super) const ALL: &[Architecture] = &[
         ],
         fixed: &[
             NO_MLP_BIAS,
-            Only::off("norm_topk_prob"),
-            Only::number("moe_layer_freq", 1.0),
-            Only::texts("scoring_func", &["softmax"]),
+            FieldConstraint::off("norm_topk_prob"),
+            FieldConstraint::number("moe_layer_freq", 1.0),
+            FieldConstraint::texts("scoring_func", &["softmax"]),
         ],
         rope: RopeForm::DeepSeek,
         tensors: Tensors::DeepSeek,
@@ -205,9 +208,9 @@ pub(super) const ALL: &[Architecture] = &[
             ],
         ],
         fixed: &[
-            Only::on("norm_topk_prob"),
-            Only::on("rope_interleave"),
-            Only::number("moe_layer_freq", 1.0),
+            FieldConstraint::on("norm_topk_prob"),
+            FieldConstraint::on("rope_interleave"),
+            FieldConstraint::number("moe_layer_freq", 1.0),
         ],
         rope: RopeForm::DeepSeek,
         tensors: Tensors::DeepSeek,
@@ -243,8 +246,8 @@ pub(super) const ALL: &[Architecture] = &[
         fixed: &[
             HEAD_DIM,
             NO_ATTENTION_BIAS,
-            Only::off_by_default("num_local_experts", 8),
-            Only::texts("hidden_act", &["silu", "swish"]),
+            FieldConstraint::off_by_default("num_local_experts", 8),
+            FieldConstraint::texts("hidden_act", &["silu", "swish"]),
         ],
         window: WindowForm::Spacious,
         tensors: Tensors::Granite,
@@ -275,7 +278,10 @@ pub(super) const ALL: &[Architecture] = &[
                 Field::counts("mlp_only_layers"),
             ],
         ],
-        fixed: &[NO_ATTENTION_BIAS, Only::number("decoder_sparse_step", 1.0)],
+        fixed: &[
+            NO_ATTENTION_BIAS,
+            FieldConstraint::number("decoder_sparse_step", 1.0),
+        ],
         rotated: Some(0.25),
         window: WindowForm::Linear,
         tensors: Tensors::Qwen3Next,

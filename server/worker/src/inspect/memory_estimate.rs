@@ -1,0 +1,243 @@
+//! How much memory a model is expected to need on the host.
+//!
+//! On a CPU the sum of
+//! - the weights in the data type that they have in memory,
+//! - what is needed for a while to quantize or read them, and to merge adapters into them,
+//! - the key-value cache: `2 × layers × kv_heads × head_size × bytes of a number` a token, for one sequence
+//!   of the full context (rounded up to the engine's steps of 512 tokens), since requests take turns,
+//! - the tables of positions, which the engine makes for the length that the model was made for: six bytes
+//!   for each of a head's numbers, while they are made,
+//! - working space: for up to 1,024 tokens of a prompt, `4 × (hidden + intermediate)` numbers of 4 bytes
+//!   each, and the scores of the vocabulary,
+//! - for a model that takes a text as a whole, no cache, working space for all of its context, and the masks
+//!   of its attention, which have an entry for each pair of tokens,
+//! - the tokenizer, at eight times the size of its file,
+//! - what images need where the model takes them,
+//! - a fixed 64 MiB for the process.
+//!
+//! Beside a GPU, which holds all of that, what is needed for a while to quantize, the tokenizer, and a fixed
+//! 1 GiB for the process with the driver's and the libraries' own memory: an estimate.
+
+use super::model_config::Shape;
+use crate::{device::TargetDevice, media::DECODING_BYTES};
+
+/// Tokens by which the engine lets a cache grow.
+const CACHE_STEP: u64 = 512;
+
+/// Tokens of a prompt that are computed at a time.
+const CHUNK: u64 = 1024;
+
+/// What a process needs without a model.
+const PROCESS: u64 = 64 << 20;
+
+/// What a process that uses a GPU needs without a model.
+const PROCESS_WITH_GPU: u64 = 1 << 30;
+
+/// What the need depends on.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct MemoryEstimate {
+    /// Bytes of the weights in memory.
+    pub(super) weights: u64,
+    /// Bytes beyond that while they are quantized or read.
+    pub(super) quantizing: u64,
+    /// Bytes beyond that while adapters are merged into them.
+    pub(super) merging: u64,
+    /// Sizes of the model.
+    pub(super) shape: Shape,
+    /// Bytes of a number in the cache.
+    pub(super) bytes_per_element: u64,
+    /// Longest sequence in tokens.
+    pub(super) context: u64,
+    /// Longest sequence that the model was made for, in tokens.
+    pub(super) trained_context: u64,
+    /// Tokens of the vocabulary.
+    pub(super) vocabulary: u64,
+    /// Bytes of the tokenizer's file.
+    pub(super) tokenizer: u64,
+    /// Bytes of masks for each pair of tokens, if a text is taken as a whole and nothing of it kept.
+    pub(super) mask_bytes_per_pair: Option<u64>,
+    /// Bytes to compute images and to keep them. Zero where the model takes none.
+    pub(super) images: u64,
+}
+
+impl MemoryEstimate {
+    /// The need in bytes on a CPU. Absurd sizes give `u64::MAX` and not a wrong sum.
+    fn bytes(&self) -> u64 {
+        self.weights
+            .saturating_add(self.quantizing)
+            .saturating_add(self.merging)
+            .saturating_add(self.cache())
+            .saturating_add(self.positions())
+            .saturating_add(self.working_space())
+            .saturating_add(self.tokenizer.saturating_mul(8))
+            .saturating_add(self.images)
+            .saturating_add(self.decoding())
+            .saturating_add(PROCESS)
+    }
+
+    /// The need in bytes on the host, of a model that is on that device.
+    pub(super) fn on_the_host(&self, device: &TargetDevice) -> u64 {
+        match device {
+            TargetDevice::Cpu => self.bytes(),
+            TargetDevice::Gpu(_) => self.bytes_beside_gpu(),
+        }
+    }
+
+    fn bytes_beside_gpu(&self) -> u64 {
+        self.quantizing
+            .saturating_add(self.merging)
+            .saturating_add(self.tokenizer.saturating_mul(8))
+            .saturating_add(self.decoding())
+            .saturating_add(PROCESS_WITH_GPU)
+    }
+
+    /// Bytes to decode an image.
+    fn decoding(&self) -> u64 {
+        match self.images {
+            0 => 0,
+            _ => DECODING_BYTES,
+        }
+    }
+
+    /// The cache of one sequence that grows as it needs.
+    pub(super) fn cache(&self) -> u64 {
+        if self.mask_bytes_per_pair.is_some() {
+            return 0;
+        }
+        let tokens = self.context.div_ceil(CACHE_STEP).saturating_mul(CACHE_STEP);
+        [
+            2,
+            self.shape.layers,
+            self.shape.kv_heads,
+            self.shape.head_size,
+            self.bytes_per_element,
+            tokens,
+        ]
+        .into_iter()
+        .fold(1, u64::saturating_mul)
+    }
+
+    /// Whether the cache of a whole context is no larger than the weights.
+    pub(super) fn has_small_cache(&self) -> bool {
+        self.cache() <= self.weights
+    }
+
+    pub(super) fn positions(&self) -> u64 {
+        self.trained_context
+            .saturating_mul(self.shape.head_size)
+            .saturating_mul(6)
+    }
+
+    fn working_space(&self) -> u64 {
+        let width = self
+            .shape
+            .hidden_size
+            .saturating_add(self.shape.intermediate_size);
+        let layer = width
+            .saturating_mul(4)
+            .saturating_mul(match self.mask_bytes_per_pair {
+                None => self.context.min(CHUNK),
+                Some(_) => self.context,
+            });
+        let pairs = self.context.saturating_mul(self.context);
+        let masks = pairs.saturating_mul(self.mask_bytes_per_pair.unwrap_or(0));
+        layer
+            .saturating_add(self.vocabulary)
+            .saturating_mul(4)
+            .saturating_add(masks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHAPE: Shape = Shape {
+        layers: 2,
+        kv_heads: 2,
+        head_size: 16,
+        hidden_size: 64,
+        intermediate_size: 128,
+    };
+
+    #[test]
+    fn the_cache_is_counted_in_whole_steps() {
+        let need = MemoryEstimate {
+            shape: SHAPE,
+            bytes_per_element: 2,
+            context: 256,
+            ..MemoryEstimate::default()
+        };
+        assert_eq!(need.cache(), 2 * 2 * 2 * 16 * 2 * 512);
+    }
+
+    #[test]
+    fn weights_are_counted_as_they_are() {
+        let need = MemoryEstimate {
+            weights: 1 << 30,
+            ..MemoryEstimate::default()
+        };
+        assert_eq!(need.bytes(), (1 << 30) + PROCESS);
+    }
+
+    #[test]
+    fn a_cache_is_small_beside_weights_of_its_size() {
+        // Llama 3.1 8B in Q4_K_M, with a cache in F32.
+        let with_context = |context| MemoryEstimate {
+            weights: 4_920_000_000,
+            shape: Shape {
+                layers: 32,
+                kv_heads: 8,
+                head_size: 128,
+                ..SHAPE
+            },
+            bytes_per_element: 4,
+            context,
+            ..MemoryEstimate::default()
+        };
+        assert!(with_context(16_384).has_small_cache());
+        assert!(!with_context(131_072).has_small_cache());
+    }
+
+    #[test]
+    fn what_takes_a_text_as_a_whole_has_masks_and_no_cache() {
+        let need = MemoryEstimate {
+            shape: SHAPE,
+            bytes_per_element: 4,
+            context: 2048,
+            mask_bytes_per_pair: Some(10),
+            ..MemoryEstimate::default()
+        };
+        assert_eq!(need.cache(), 0);
+        let layer = 4 * (64 + 128) * 2048 * 4;
+        assert_eq!(need.working_space(), layer + 10 * 2048 * 2048);
+    }
+
+    #[test]
+    fn beside_a_gpu_the_weights_are_not_on_the_host() {
+        let need = MemoryEstimate {
+            weights: 16 << 30,
+            tokenizer: 1 << 20,
+            quantizing: 3 << 20,
+            ..MemoryEstimate::default()
+        };
+        assert_eq!(
+            need.bytes_beside_gpu(),
+            PROCESS_WITH_GPU + (8 << 20) + (3 << 20)
+        );
+    }
+
+    #[test]
+    fn absurd_sizes_do_not_wrap() {
+        let need = MemoryEstimate {
+            shape: Shape {
+                layers: u64::MAX,
+                ..SHAPE
+            },
+            bytes_per_element: 4,
+            context: u64::MAX - 1000,
+            ..MemoryEstimate::default()
+        };
+        assert_eq!(need.bytes(), u64::MAX);
+    }
+}
