@@ -51,9 +51,10 @@ pub(super) fn resources(
         worker_config: CommonConfig {
             cache_dir,
             otlp_endpoint: settings.otlp_endpoint.clone(),
-            // At info the engine logs more than its host's log should hold.
+            // At info the engine logs more than its host's log should hold, and it warns that a model without a template
+            // of its own takes no messages, which is not for it to say: templates are rendered by the worker.
             log_filter: format!(
-                "mistralrs=warn,mistralrs_core=warn,mistralrs_quant=warn,{}",
+                "mistralrs=warn,mistralrs_core=warn,mistralrs_core::pipeline::paths=error,mistralrs_quant=warn,{}",
                 settings.log
             ),
             trace_sample_ratio: settings.trace_sample_ratio,
