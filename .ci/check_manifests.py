@@ -144,7 +144,10 @@ def check_pod(where, by_kind, pod):
     expect(pod["serviceAccountName"] in accounts, where, "serviceAccountName names no ServiceAccount")
     expect(pod.get("enableServiceLinks") is False, where, "service links would add HANGAR_ variables of Kubernetes' own")
     grace = pod.get("terminationGracePeriodSeconds", 30)
-    expect(grace > SHUTDOWN_DEADLINE_S, where, f"a grace of {grace} s is not above Hangar's {SHUTDOWN_DEADLINE_S} s")
+    pause = pod["containers"][0].get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+    expect(pause > 0, where, "nothing lets proxies hear of the end before connections are refused")
+    needed = pause + SHUTDOWN_DEADLINE_S
+    expect(grace > needed, where, f"a grace of {grace} s is not above the pause and Hangar's deadline, {needed} s")
 
 
 def check_volumes(where, stateful, pod, container):

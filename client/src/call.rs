@@ -21,6 +21,9 @@ pub(crate) struct Retry {
     pub(crate) delay: Duration,
 }
 
+/// The longest deadline that the server is told of: no clock has room for the longest there are, and no header.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
 /// What holds for all calls of a client.
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -68,7 +71,9 @@ impl UnaryCall {
         Fut: Future<Output = Result<Response<R>, Status>>,
     {
         let span = trace::client_span(self.method);
-        let end = self.deadline.map(|deadline| Instant::now() + deadline);
+        let end = self
+            .deadline
+            .map(|deadline| Instant::now() + deadline.min(LONGEST));
         let result = self
             .attempts(settings, end, message, send)
             .instrument(span.clone())
@@ -196,6 +201,17 @@ mod tests {
         let (result, made) = calls_until(&[Err(Status::unavailable("gone")), Ok(7)], late).await;
         assert_eq!(made, 1);
         assert!(matches!(result, Err(Error::Refused(_))));
+    }
+
+    #[tokio::test]
+    async fn a_deadline_past_the_end_of_all_clocks_is_as_good_as_none() {
+        let call = UnaryCall {
+            deadline: Some(Duration::MAX),
+            ..CALL
+        };
+        let answer = |_: Request<()>| async { Ok(Response::new(7)) };
+        let result = call.send(&settings(SOON), (), answer).await;
+        assert_eq!(result.ok(), Some(7));
     }
 
     #[tokio::test]

@@ -28,6 +28,8 @@ mod generate;
 mod info;
 mod load;
 mod redacted;
+#[cfg(feature = "server")]
+pub mod server_codec;
 mod session;
 #[cfg(feature = "server")]
 pub mod status;

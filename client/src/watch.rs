@@ -26,7 +26,7 @@ use crate::{
     v1::{ErrorReason, WatchStatusRequest, WatchStatusResponse},
 };
 
-/// A server that sends nothing for this long, not even a heartbeat (every 15 s), is taken for gone.
+/// A server that sends nothing for this long, not even a heartbeat (every 15 s, or at most 30 s), is taken for gone.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What to watch, and from where on.

@@ -34,7 +34,7 @@ pub use error::{
     UpdateError,
 };
 pub use history::KeptSample;
-pub use list::{ListFilter, ListOrder, ListPage, ListPosition, ListQuery};
+pub use list::{EntrySummary, ListFilter, ListOrder, ListPage, ListPosition, ListQuery};
 use names::Names;
 pub use prompts::LearnedPrompts;
 use readers::Readers;
@@ -156,6 +156,15 @@ impl Catalog {
     pub async fn list(&self, query: ListQuery) -> Result<ListPage, StorageError> {
         self.read(move |connection| list::page(connection, &query))
             .await
+    }
+
+    /// Summaries of all entries, by id.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read.
+    pub async fn summaries(&self) -> Result<Vec<EntrySummary>, StorageError> {
+        self.read(list::summaries).await
     }
 
     /// Changes the entry of `id`, and remembers the response to `request` with it. Only another spec makes

@@ -3,13 +3,17 @@
 use std::{
     io::{self, Write},
     num::NonZero,
+    sync::Arc,
     thread,
     time::Duration,
 };
 
 use anyhow::Context;
 use clap::Parser;
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::spawn_blocking,
+};
 
 use crate::{
     config::{Cli, Command, Settings, SettingsArguments},
@@ -17,11 +21,14 @@ use crate::{
     server::Server,
     signal,
     supervisor::FAULT,
-    telemetry::Telemetry,
+    telemetry::{Telemetry, flush_log},
 };
 
 /// Time that the last telemetry has to be sent.
 const FLUSH: Duration = Duration::from_secs(3);
+
+/// Time that the reader of the log has for the last lines.
+const LOG_FLUSH: Duration = Duration::from_secs(1);
 
 /// Does what the command line says, and ends the process.
 pub fn run() {
@@ -54,6 +61,7 @@ fn runtime_threads(processors: usize) -> usize {
 
 async fn run_and_exit() {
     let status = run_command().await;
+    flush_log(LOG_FLUSH);
     // Nothing that is stuck may hold the process up, not even in being dropped. Workers end with it.
     std::process::exit(i32::from(status))
 }
@@ -71,13 +79,23 @@ async fn run_command() -> u8 {
 }
 
 async fn serve(arguments: SettingsArguments) -> anyhow::Result<u8> {
-    let settings = Settings::load(arguments)?;
-    let telemetry = Telemetry::init(&settings)?;
     let signals = signal::Signals::listen()?;
-    let server = Server::start(&settings, &telemetry).await?;
-    announce(&server)?;
+    // Whatever the system holds the start up with, a signal ends it: nothing was begun that has to be ended in order.
+    let settings = tokio::select! {
+        settings = spawn_blocking(|| Settings::load(arguments)) => settings??,
+        () = signals.terminated() => return Ok(0),
+    };
+    let telemetry = Arc::new(Telemetry::init(&settings)?);
+    let server = tokio::select! {
+        server = Server::start(settings, telemetry.clone()) => server?,
+        () = signals.terminated() => {
+            tracing::info!("told to end before anything was begun");
+            return Ok(0);
+        }
+    };
     let tasks = server.supervisor();
     tokio::select! {
+        error = begin(&server) => return Err(error),
         () = signals.terminated() => {}
         _ = tasks.failure() => {}
     }
@@ -92,6 +110,18 @@ async fn serve(arguments: SettingsArguments) -> anyhow::Result<u8> {
     } else {
         u8::from(orderly != Some(true))
     })
+}
+
+/// Begins what was asked for and says where the server listens. Ends only when that fails.
+async fn begin(server: &Server) -> anyhow::Error {
+    let begun = async {
+        server.begin_loads().await?;
+        announce(server)
+    };
+    match begun.await {
+        Ok(()) => std::future::pending().await,
+        Err(error) => error,
+    }
 }
 
 /// Says to scripts, on standard output, where the server listens.

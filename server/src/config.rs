@@ -83,7 +83,9 @@ pub struct SettingsArguments {
 }
 
 /// What the server runs with.
-#[derive(Clone, Debug, PartialEq)]
+// Compared by tests only: what nobody else reads is a warning.
+#[derive(Clone, Debug)]
+#[cfg_attr(test, derive(PartialEq))]
 pub struct Settings {
     /// Address of the main port: the gRPC API.
     pub listen: SocketAddr,
@@ -95,6 +97,8 @@ pub struct Settings {
     pub max_connections: usize,
     /// Largest request message in bytes.
     pub max_request_bytes: usize,
+    /// Most memory of all requests together in bytes.
+    pub max_request_memory: usize,
     /// Whether the reflection services are offered.
     pub reflection: bool,
     /// Directory of what outlives the server. Absolute.

@@ -5,6 +5,7 @@ mod screen;
 use std::{
     io::{self, IsTerminal},
     net::SocketAddr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -60,7 +61,10 @@ pub async fn run(mut arguments: DemoArguments) -> anyhow::Result<u8> {
     layer.log.get_or_insert_with(|| "warn".to_owned());
     let serves_on = arguments.serve || (!arguments.exit && io::stdin().is_terminal());
     let signals = Signals::listen()?;
-    let (server, telemetry) = start(arguments.settings).await?;
+    let (server, telemetry) = tokio::select! {
+        started = start(arguments.settings) => started?,
+        () = signals.terminated() => anyhow::bail!("ended before its first step"),
+    };
     let supervisor = server.supervisor();
     let played = tokio::select! {
         played = play(&server, &screen) => played,
@@ -88,20 +92,21 @@ pub async fn run(mut arguments: DemoArguments) -> anyhow::Result<u8> {
 }
 
 /// Starts the server, on free ports if the usual ones are taken and none were asked for.
-async fn start(mut arguments: SettingsArguments) -> anyhow::Result<(Server, Telemetry)> {
+async fn start(mut arguments: SettingsArguments) -> anyhow::Result<(Server, Arc<Telemetry>)> {
     let ports = (arguments.layer.listen, arguments.layer.ops_listen);
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let settings = Settings::load(arguments.clone())?;
-    let telemetry = Telemetry::init(&settings)?;
-    match Server::start(&settings, &telemetry).await {
+    let telemetry = Arc::new(Telemetry::init(&settings)?);
+    let server = match Server::start(settings, telemetry.clone()).await {
         Err(StartError::Bind { cause, .. }) if cause.kind() == io::ErrorKind::AddrInUse => {
             arguments.layer.listen = ports.0.or(Some(any));
             arguments.layer.ops_listen = ports.1.or(Some(any));
-            let settings = Settings::load(arguments)?;
-            Ok((Server::start(&settings, &telemetry).await?, telemetry))
+            Server::start(Settings::load(arguments)?, telemetry.clone()).await?
         }
-        started => Ok((started?, telemetry)),
-    }
+        started => started?,
+    };
+    server.begin_loads().await?;
+    Ok((server, telemetry))
 }
 
 async fn play(server: &Server, screen: &Screen) -> anyhow::Result<()> {

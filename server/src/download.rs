@@ -117,8 +117,7 @@ impl Downloads {
             }
             Err(error) => return Err(error),
         };
-        let chosen = selection::choose(&listing.names(), &source.files)?;
-        let files = client.describe(source, &listing, &chosen).await?;
+        let files = client.describe(source, &listing).await?;
         let transfer = Transfer {
             client: &client,
             repository: &repository,
@@ -148,18 +147,20 @@ impl Downloads {
         files: &[HubFile],
     ) -> Result<(), DownloadError> {
         let directory = &self.options.cache_dir;
-        let present = transfer.repository.present_bytes(files).await;
+        let present = transfer.repository.present(files).await;
         let present = present.map_err(|error| DownloadError::storage(directory, &error))?;
         let total = files
             .iter()
             .fold(0, |sum: u64, file| sum.saturating_add(file.size));
-        let done = present.iter().sum();
+        let done = present.iter().map(|present| present.bytes).sum();
         transfer.progress.begin(total, done);
         // Two files may have the same contents.
         let mut blobs = HashSet::new();
         let missing: Vec<_> = files
             .iter()
-            .filter(|file| !transfer.repository.has(file) && blobs.insert(&file.blob))
+            .zip(&present)
+            .filter(|(file, present)| !present.is_whole && blobs.insert(&file.blob))
+            .map(|(file, _)| file)
             .collect();
         if missing.is_empty() {
             return Ok(());

@@ -4,12 +4,13 @@
 //! With it, the directory that the environment variable `HANGAR_FAILPOINTS` names is looked into. A file there that has
 //! a point's name says what happens to the task that comes by: `panic`, once, or `block` for as long as the file is
 //! there, or `hold`, where a task waits for that and blocks no thread; a file of its name with `.reached` behind it says
-//! that somebody does. A point of one model has that model's id behind its name, as in `driver.m`.
+//! that somebody does. A point of one model has that model's id behind its name, as in `driver.m`. With `short`,
+//! one look finds that there is next to nothing of what is looked for.
 
 #[cfg(feature = "failpoints")]
-pub(crate) use armed::{hold, meets, pass};
+pub(crate) use armed::{hold, is_ordered, meets, pass};
 #[cfg(not(feature = "failpoints"))]
-pub(crate) use released::{hold, meets, pass};
+pub(crate) use released::{hold, is_ordered, meets, pass};
 
 #[cfg(not(feature = "failpoints"))]
 mod released {
@@ -22,6 +23,12 @@ mod released {
     /// Does nothing.
     #[inline(always)]
     pub(crate) async fn hold(_point: &str, _model: Option<&str>) {}
+
+    /// Never.
+    #[inline(always)]
+    pub(crate) fn is_ordered(_point: &str) -> bool {
+        false
+    }
 
     /// Never ends.
     #[inline(always)]
@@ -77,6 +84,14 @@ mod armed {
                 tokio::time::sleep(POLL_INTERVAL).await;
             }
         }
+    }
+
+    /// Whether `point` is armed with `short`. The one who hears so disarms it.
+    pub(crate) fn is_ordered(point: &str) -> bool {
+        armed(point, None).is_some_and(|file| {
+            fs::read_to_string(&file).is_ok_and(|what| what == "short")
+                && fs::remove_file(&file).is_ok()
+        })
     }
 
     /// The file that arms `point`, whether it is there or not.

@@ -124,3 +124,32 @@ impl HealthSource for Health {
         self.event_log.changes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+    use prost_types::FileDescriptorSet;
+
+    use super::*;
+
+    #[test]
+    fn every_service_of_the_api_has_the_servers_readiness() {
+        let sets = [
+            hangar_client::v1::FILE_DESCRIPTOR_SET,
+            hangar_client::inference::FILE_DESCRIPTOR_SET,
+        ];
+        let mut services = 0;
+        for set in sets {
+            let set = FileDescriptorSet::decode(set).expect("descriptors");
+            for file in &set.file {
+                for service in &file.service {
+                    let name = format!("{}.{}", file.package(), service.name());
+                    assert!(SERVICES.contains(&&*name), "{name}");
+                    services += 1;
+                }
+            }
+        }
+        // The others are the empty name and readiness itself.
+        assert_eq!(services, SERVICES.len() - 2);
+    }
+}

@@ -4,8 +4,12 @@
 //! returns, and it returns at most `grace` (and a moment) after `stop`. One that panics ends with its connection, and
 //! the others go on.
 
+mod activity;
+mod stream_limit;
+
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use activity::{ConnectionActivity, OpenConnections};
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::{body::Incoming, rt::Executor};
@@ -13,9 +17,10 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulConnection},
 };
+pub use stream_limit::end_stream_at;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -34,8 +39,12 @@ const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time that an HTTP/1.1 connection has to send the headers of its next request. Longer than the usual
 /// pause between two scrapes.
 const NEXT_HEADERS_TIMEOUT: Duration = Duration::from_secs(75);
-/// Time that a connection without streams has to answer GOAWAY before it is dropped.
-const IDLE_LINGER: Duration = Duration::from_millis(500);
+/// Time that a connection without streams has to answer GOAWAY before it is dropped, at the end of the server and otherwise.
+const IDLE_LINGER: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
+/// Time that an HTTP/1.1 connection has to take its last answer.
+const SLOW_LINGER: Duration = Duration::from_secs(60);
+/// Between two looks for a connection that may go for another.
+const ROOM_INTERVAL: Duration = Duration::from_secs(1);
 /// Shortest and longest pause after a failed accept.
 const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
@@ -55,8 +64,14 @@ pub struct ServeOptions {
     pub name: &'static str,
     /// HTTP versions.
     pub protocol: Protocol,
-    /// Connections at the same time; further ones wait to be accepted.
+    /// Connections at the same time; further ones wait, the first of them until an idle one has gone for it.
     pub max_connections: usize,
+    /// A connection without streams for this long is ended.
+    pub max_idle: Duration,
+    /// And so is one this old, a tenth more or less, when its streams have ended; it gets no new ones.
+    pub max_age: Duration,
+    /// One without streams for this long may go for another.
+    pub yields_after: Duration,
     /// HTTP/2 streams at the same time on one connection.
     pub max_concurrent_streams: u32,
     /// Size of a request's headers in bytes: what is larger is answered with 431, without a status of gRPC. Calls may have
@@ -70,19 +85,38 @@ pub struct ServeOptions {
     pub kill: CancellationToken,
 }
 
-/// Runs the tasks of a connection's HTTP/2 streams; all end with `kill`.
+/// Runs the tasks of a connection's HTTP/2 streams; all end with `kill`, and each at its limit, if it has one.
 #[derive(Clone, Debug)]
 struct StreamExecutor {
     /// Those of the connection.
     streams: TaskTracker,
+    activity: Arc<ConnectionActivity>,
     tasks: Tasks,
     kill: CancellationToken,
+}
+
+/// What a client sends first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FirstBytes {
+    /// That of HTTP/2.
+    Preface,
+    /// Something else, such as a request of HTTP/1.1.
+    Other,
+}
+
+/// What is known of a connection from outside.
+struct OpenConnection {
+    first: FirstBytes,
+    /// Its HTTP/2 streams.
+    streams: TaskTracker,
+    activity: Arc<ConnectionActivity>,
 }
 
 /// What the connections of a listener share.
 #[derive(Clone)]
 struct Connections {
     options: ServeOptions,
+    open: Arc<OpenConnections>,
     tasks: Tasks,
     stop: CancellationToken,
     kill: CancellationToken,
@@ -115,6 +149,7 @@ pub async fn serve<S, B>(
         stop,
         kill: options.kill.clone(),
         options,
+        open: Arc::default(),
     };
     connections.accept(listener, service).await;
     connections.end(grace).await;
@@ -127,6 +162,9 @@ impl ServeOptions {
             name: "main",
             protocol: Protocol::Http2,
             max_connections,
+            max_idle: Duration::from_mins(5),
+            max_age: Duration::from_hours(1),
+            yields_after: Duration::from_secs(5),
             max_concurrent_streams: 1024,
             max_header_list_size: 64 * 1024,
             keep_alive_interval: Duration::from_secs(20),
@@ -172,7 +210,10 @@ where
 {
     fn execute(&self, stream: F) {
         let kill = self.kill.clone();
+        let stream = stream_limit::limited(stream);
+        let running = self.activity.begin();
         let stream = async move {
+            let _running = running;
             tokio::select! {
                 () = stream => {}
                 () = kill.cancelled_owned() => {}
@@ -196,11 +237,9 @@ impl Connections {
         let slots = Arc::new(Semaphore::new(self.options.max_connections));
         let next = async || {
             let mut pause = ACCEPT_BACKOFF.0;
-            // The semaphore is never closed: without a slot there is nothing to accept.
-            let slot = slots.clone().acquire_owned().await.ok()?;
             loop {
                 match listener.accept().await {
-                    Ok((stream, peer)) => return Some((stream, peer, slot)),
+                    Ok((stream, peer)) => return Some((stream, peer, self.slot(&slots).await?)),
                     Err(error) if is_peers_fault(&error) => {}
                     Err(error) => {
                         tracing::error!(listener = self.options.name, %error, "cannot accept");
@@ -220,6 +259,19 @@ impl Connections {
         }
     }
 
+    /// A place for one more connection, once there is one. `None`: there never will be.
+    async fn slot(&self, slots: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+        if let Ok(slot) = slots.clone().try_acquire_owned() {
+            return Some(slot);
+        }
+        loop {
+            self.open.make_room(self.options.yields_after);
+            if let Ok(slot) = timeout(ROOM_INTERVAL, slots.clone().acquire_owned()).await {
+                return slot.ok();
+            }
+        }
+    }
+
     /// Runs one connection to its end.
     async fn run<S, B>(&self, stream: TcpStream, peer: SocketAddr, service: S)
     where
@@ -232,50 +284,65 @@ impl Connections {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
         }
-        let sent_data = self.stop.run_until_cancelled(has_sent_data(&stream)).await;
-        if sent_data != Some(true) {
+        let first = self.stop.run_until_cancelled(first_bytes(&stream)).await;
+        let Some(Some(first)) = first else {
             return;
-        }
+        };
         let info = TcpConnectInfo {
             local_addr: stream.local_addr().ok(),
             remote_addr: Some(peer),
         };
+        let activity = self.open.open();
+        let requests = activity.clone();
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(info.clone());
-            service.clone().oneshot(request)
+            let running = requests.begin();
+            let answer = service.clone().oneshot(request);
+            async move {
+                let _running = running;
+                answer.await
+            }
         });
         let executor = StreamExecutor {
             streams: TaskTracker::new(),
+            activity: activity.clone(),
             tasks: self.tasks.clone(),
             kill: self.kill.child_token(),
         };
-        let streams = executor.streams.clone();
+        let open = OpenConnection {
+            first,
+            streams: executor.streams.clone(),
+            activity,
+        };
         // Nothing that its streams still do can be sent to anybody, and not all of them notice.
         let kill = executor.kill.clone().drop_guard();
         let connection = self.options.builder(executor);
         let connection = connection.serve_connection(TokioIo::new(stream), service);
-        if let Err(error) = self.drive(connection, &streams).await {
+        if let Err(error) = self.drive(connection, &open).await {
             tracing::debug!(listener = self.options.name, %peer, %error, "connection ended");
         }
         drop(kill);
-        streams.close();
-        streams.wait().await;
+        open.streams.close();
+        open.streams.wait().await;
     }
 
     /// Runs an HTTP connection to its end, and closes it.
-    async fn drive<C>(&self, connection: C, streams: &TaskTracker) -> Result<(), BoxError>
+    async fn drive<C>(&self, connection: C, open: &OpenConnection) -> Result<(), BoxError>
     where
         C: GracefulConnection<Error = BoxError>,
     {
+        // Those that were opened together do not come again together.
+        let age = self.options.max_age.mul_f64(0.9 + 0.2 * fastrand::f64());
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             ended = connection.as_mut() => return ended,
             () = self.stop.cancelled() => {}
+            () = open.activity.is_to_go(self.options.max_idle, age) => {}
         }
         connection.as_mut().graceful_shutdown();
         tokio::select! {
             ended = connection.as_mut() => ended,
-            () = self.idle_or_killed(streams) => Ok(()),
+            () = self.idle_or_killed(open) => Ok(()),
         }
     }
 
@@ -283,17 +350,22 @@ impl Connections {
     ///
     /// An idle HTTP/2 connection ends by itself only if its client answers; one that does not would
     /// hold up the shutdown until the deadline. HTTP/1.1 requests run in the connection's own task
-    /// and cannot be counted here; hyper closes idle HTTP/1.1 connections without an answer.
-    async fn idle_or_killed(&self, streams: &TaskTracker) {
-        if self.options.protocol != Protocol::Http2 {
-            return self.kill.cancelled().await;
+    /// and cannot be counted here; hyper closes idle HTTP/1.1 connections without an answer, and those whose client does not
+    /// read theirs are dropped after a while.
+    async fn idle_or_killed(&self, open: &OpenConnection) {
+        if open.first == FirstBytes::Other {
+            let _ = timeout(SLOW_LINGER, self.kill.cancelled()).await;
+            return;
         }
-        streams.close();
+        open.streams.close();
         let idle = async {
             loop {
-                streams.wait().await;
-                sleep(IDLE_LINGER).await;
-                if streams.is_empty() {
+                open.streams.wait().await;
+                tokio::select! {
+                    () = sleep(IDLE_LINGER.1) => {}
+                    () = self.stop.cancelled() => sleep(IDLE_LINGER.0).await,
+                }
+                if open.streams.is_empty() {
                     return;
                 }
             }
@@ -316,23 +388,24 @@ impl Connections {
     }
 }
 
-/// Whether the client sent the HTTP/2 preface, or something else that is not its beginning, in time.
+/// What the client sent first, if it sent something in time that is not a beginning of the HTTP/2 preface only.
 ///
 /// hyper sets no limit to the time before the preface, so that silent connections would hold their
 /// slots for ever.
-async fn has_sent_data(stream: &TcpStream) -> bool {
+async fn first_bytes(stream: &TcpStream) -> Option<FirstBytes> {
     let speak = async {
         let mut first = [0; PREFACE.len()];
         loop {
             match stream.peek(&mut first).await {
-                Ok(0) | Err(_) => return false,
-                Ok(n) if n == first.len() || first[..n] != PREFACE[..n] => return true,
+                Ok(0) | Err(_) => return None,
+                Ok(n) if first[..n] != PREFACE[..n] => return Some(FirstBytes::Other),
+                Ok(n) if n == first.len() => return Some(FirstBytes::Preface),
                 // What was peeked keeps the socket readable: look again after a while.
                 Ok(_) => sleep(Duration::from_millis(20)).await,
             }
         }
     };
-    timeout(FIRST_BYTES_TIMEOUT, speak).await.unwrap_or(false)
+    timeout(FIRST_BYTES_TIMEOUT, speak).await.unwrap_or(None)
 }
 
 /// Whether a failed accept concerns only the connection that was being accepted.

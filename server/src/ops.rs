@@ -19,7 +19,8 @@ use http::{
 use prometheus::{Registry, TextEncoder};
 use tonic::{Status, server::NamedService};
 use tonic_health::pb::health_server::HealthServer;
-use tower::{Layer, layer::layer_fn};
+use tower::{ServiceBuilder, layer::layer_fn};
+use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::rpc::{
     completed,
@@ -27,6 +28,7 @@ use crate::rpc::{
     health::{HealthService, HealthSource, LIVENESS, READINESS, STARTUP},
     metadata_limit::{is_grpc, limit_metadata},
     reflection::{self, ReflectedPort},
+    unwinding::{UnwindBody, panicked},
 };
 
 /// Routes of the ops port.
@@ -45,12 +47,16 @@ pub fn router<S: HealthSource>(
         let source = source.clone();
         get(async move || response(source.serving(service)))
     };
+    let calls = ServiceBuilder::new()
+        .map_response(|response: http::Response<_>| response.map(UnwindBody::new))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(DeadlineLayer);
     let router = Router::new()
         .route("/metrics", get(async move || metrics(&registry)))
         .route("/livez", probe(LIVENESS))
         .route("/readyz", probe(READINESS))
         .route("/startupz", probe(STARTUP))
-        .route_service(&path(&health), DeadlineLayer.layer(health))
+        .route_service(&path(&health), calls.service(health))
         .fallback(unknown);
     let router = if reflection {
         let (v1, v1alpha) = (
@@ -58,8 +64,8 @@ pub fn router<S: HealthSource>(
             reflection::v1alpha(ReflectedPort::Ops),
         );
         router
-            .route_service(&path(&v1), v1)
-            .route_service(&path(&v1alpha), v1alpha)
+            .route_service(&path(&v1), calls.service(v1))
+            .route_service(&path(&v1alpha), calls.service(v1alpha))
     } else {
         router
     };
@@ -104,6 +110,9 @@ async fn unknown(headers: HeaderMap) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use futures::{StreamExt as _, stream};
     use http::{Method, Request};
     use http_body_util::BodyExt;
     use prometheus::IntCounter;
@@ -113,6 +122,7 @@ mod tests {
     use tonic_health::pb::{
         HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
     };
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
     use tower::ServiceExt;
 
     use super::*;
@@ -198,6 +208,17 @@ mod tests {
         assert_eq!(alive.status(), ServingStatus::Serving);
         let unknown = client.check(ask("model/x")).await.unwrap_err();
         assert_eq!(unknown.code(), Code::NotFound);
+    }
+
+    #[tokio::test]
+    async fn reflection_ends_at_its_deadline() {
+        let mut client = ServerReflectionClient::new(ops());
+        // The requests never end.
+        let mut request = tonic::Request::new(stream::pending());
+        request.set_timeout(Duration::from_millis(50));
+        let responses = client.server_reflection_info(request).await.unwrap();
+        let end = responses.into_inner().next().await.unwrap().unwrap_err();
+        assert_eq!(end.code(), Code::DeadlineExceeded);
     }
 
     #[tokio::test]

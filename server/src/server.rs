@@ -1,6 +1,7 @@
 //! One server: its parts put together, started in order and stopped in order.
 
 mod control_plane;
+mod large_requests;
 mod leftovers;
 mod port;
 mod resources;
@@ -10,7 +11,7 @@ mod start_error;
 use std::{fs::File, net::SocketAddr, sync::Arc, time::Duration};
 
 use control_plane::ControlPlane;
-use leftovers::{lock, remove_sockets};
+use leftovers::{lock, lock_sockets, remove_sockets};
 use port::ServedPort;
 pub use start_error::StartError;
 use tokio::net::TcpListener;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     catalog::Catalog,
     config::Settings,
+    failpoint,
     health::Health,
     lifecycle::{Fleet, HistorySampling},
     rpc::health::HealthService,
@@ -40,20 +42,48 @@ pub struct Server {
     ops: ServedPort,
     supervisor: Supervisor,
     shutdown_timeout: Duration,
-    _lock: File,
+    _locks: [File; 2],
 }
 
 impl Server {
-    /// Starts a server. When this returns it serves.
+    /// Starts a server, in a task of its own: whoever waits for it goes on turning. When this returns it serves, and nothing is
+    /// loaded.
     ///
     /// # Errors
     ///
     /// See [`StartError`].
-    pub async fn start(settings: &Settings, telemetry: &Telemetry) -> Result<Self, StartError> {
-        settings.prepare()?;
-        let lock = lock(&settings.data_dir)?;
-        remove_sockets(&settings.runtime_dir)?;
+    pub async fn start(settings: Settings, telemetry: Arc<Telemetry>) -> Result<Self, StartError> {
         let supervisor = Supervisor::new(settings.time_limits.liveness);
+        let tasks = supervisor.tasks();
+        let start = async move { Self::assemble(&settings, &telemetry, supervisor).await };
+        tasks.finish(start).await.unwrap_or(Err(StartError::Lost))
+    }
+
+    /// Begins the loads that were asked for: then the server has started. Where this is cancelled, it is to be stopped.
+    ///
+    /// # Errors
+    ///
+    /// When the catalog cannot be read.
+    pub async fn begin_loads(&self) -> Result<(), StartError> {
+        self.fleet.reconcile().await?;
+        self.health.set_started();
+        let (listen, ops_listen) = (self.listen, self.ops_listen);
+        tracing::info!(%listen, %ops_listen, "serving");
+        Ok(())
+    }
+
+    async fn assemble(
+        settings: &Settings,
+        telemetry: &Telemetry,
+        supervisor: Supervisor,
+    ) -> Result<Self, StartError> {
+        failpoint::pass("start", None);
+        settings.prepare()?;
+        let locks = [
+            lock(&settings.data_dir)?,
+            lock_sockets(&settings.runtime_dir)?,
+        ];
+        remove_sockets(&settings.runtime_dir)?;
         let file = settings.data_dir.join("catalog.db");
         let catalog = Catalog::open(&file, settings.max_models, &supervisor)?;
         let main_listener = bind(settings.listen).await?;
@@ -78,10 +108,6 @@ impl Server {
             checks.clone(),
         );
         let ops = ServedPort::ops(&control, settings, telemetry, ops_listener, checks);
-
-        control.fleet.reconcile().await?;
-        control.health.set_started();
-        tracing::info!(%listen, %ops_listen, "serving");
         Ok(Self {
             listen,
             ops_listen,
@@ -94,7 +120,7 @@ impl Server {
             ops,
             supervisor: control.supervisor,
             shutdown_timeout: settings.time_limits.shutdown,
-            _lock: lock,
+            _locks: locks,
         })
     }
 

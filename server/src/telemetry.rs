@@ -5,14 +5,16 @@
 
 pub mod cache;
 mod instruments;
+mod log;
 pub mod model_metrics;
 mod propagation;
 pub mod rpc;
 mod source_paths;
 mod views;
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
+pub use log::flush as flush_log;
 use opentelemetry::{
     metrics::{Meter, MeterProvider},
     trace::TracerProvider,
@@ -67,6 +69,9 @@ pub enum TelemetryError {
     /// The metrics cannot be registered.
     #[error("metrics cannot be collected: {0}")]
     Registry(#[from] opentelemetry_sdk::error::OTelSdkError),
+    /// The log's thread cannot be started.
+    #[error("a thread cannot be started: {0}")]
+    Thread(#[from] io::Error),
     /// The process has a subscriber already.
     #[error("the log is set up already: {0}")]
     Subscriber(#[from] TryInitError),
@@ -80,8 +85,9 @@ impl Telemetry {
     /// [`TelemetryError`].
     pub fn init(settings: &Settings) -> Result<Self, TelemetryError> {
         let telemetry = Self::without_log(settings)?;
+        log::start()?;
         let filter = EnvFilter::try_new(&settings.log)?;
-        let lines = tracing_subscriber::fmt::layer().with_writer(|| source_paths::Log);
+        let lines = tracing_subscriber::fmt::layer().with_writer(|| log::Log);
         let log = match settings.log_format {
             LogFormat::Text => {
                 use std::io::IsTerminal;
@@ -164,10 +170,8 @@ impl Telemetry {
     }
 
     /// Sends what is still to be sent and ends all exporters, in at most `limit`.
-    pub async fn shutdown(self, limit: Duration) {
-        let Self {
-            meters, tracers, ..
-        } = self;
+    pub async fn shutdown(&self, limit: Duration) {
+        let (meters, tracers) = (self.meters.clone(), self.tracers.clone());
         let flush = tokio::task::spawn_blocking(move || {
             let traces = tracers.map(|tracers| tracers.shutdown_with_timeout(limit));
             let metrics = meters.shutdown_with_timeout(limit);

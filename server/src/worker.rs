@@ -1,12 +1,14 @@
 //! Worker processes: starting them, talking to them, watching them from outside, and reaping them.
 //!
 //! One [`WorkerProcess`] stands for one child. The task behind it is the only one that signals and reaps the
-//! child, so a signal can never hit another process that got its process id.
+//! child, so a signal can never hit another process that got its process id. What this process was handed and did not start is
+//! reaped by the thread that starts workers.
 //!
 //! The only room of the server that knows `hangar.worker.v1`: what is sent and what comes is converted in `convert`.
 
 mod call;
 mod channel;
+mod children;
 mod client;
 mod config;
 mod confine;

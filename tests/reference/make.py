@@ -140,9 +140,40 @@ def older(config):
     return config
 
 
+# Multimodal models: tokens beside those of the others, their files, and the halves that are not for text.
+GEMMA_IMAGES = ["<start_of_image>", "<image_soft_token>", "<end_of_image>"]
+QWEN_IMAGES = ["<|vision_start|>", "<|image_pad|>", "<|vision_end|>", "<|video_pad|>"]
+PREPARED = {"do_convert_rgb": True, "do_normalize": True, "do_rescale": True, "do_resize": True, "image_mean": [0.5] * 3,
+            "image_std": [0.5] * 3, "rescale_factor": 1 / 255}
+MULTIMODAL = {
+    "Gemma3VL": dict(config="Gemma3Config", cls="Gemma3ForConditionalGeneration", specials=GEMMA_IMAGES,
+        whole=dict(boi_token_index=261, image_token_index=262, eoi_token_index=263, mm_tokens_per_image=4,
+            vision_config=dict(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=8)),
+        files={"processor_config.json": {"image_processor": dict(PREPARED, image_processor_type="Gemma3ImageProcessor", resample=2,
+            size={"height": 32, "width": 32}), "image_seq_length": 4, "processor_class": "Gemma3Processor"}}),
+    "Qwen3VL": dict(config="Qwen3VLConfig", cls="Qwen3VLForConditionalGeneration", specials=QWEN_IMAGES,
+        whole=dict(vision_start_token_id=261, image_token_id=262, vision_end_token_id=263, video_token_id=264,
+            vision_config=dict(depth=1, hidden_size=32, out_hidden_size=64, intermediate_size=64, num_heads=2, patch_size=4,
+                num_position_embeddings=16, deepstack_visual_indexes=[0])),
+        files={"processor_config.json": {"image_processor": dict(PREPARED, image_processor_type="Qwen2VLImageProcessor", resample=3,
+            patch_size=4, merge_size=2, temporal_patch_size=2, size={"shortest_edge": 256, "longest_edge": 4096}),
+            "processor_class": "Qwen3VLProcessor"}}),
+}
+
 MODELS = []
-def model(name, kind, lengths=(1, 20, 60), old=False, tie=False, store={}, lora=None, **more):
-    MODELS.append((name, kind, lengths, old, store, lora, dict(SMALL, tie_word_embeddings=tie, **more)))
+def model(name, kind, lengths=(1, 20, 60), old=False, tie=False, store={}, lora=None, written={}, **more):
+    # `written`: fields that are put into config.json by hand, and that the reference reads from there.
+    MODELS.append((name, kind, lengths, old, store, lora, written, dict(SMALL, tie_word_embeddings=tie, **more)))
+
+
+def made(kind, fields):
+    """The configuration of a model, and its class."""
+    if kind not in MULTIMODAL:
+        return getattr(T, kind + "Config" if kind != "Gemma3" else "Gemma3TextConfig")(**fields), getattr(T, kind + "ForCausalLM")
+    about = MULTIMODAL[kind]
+    fields = dict(fields, vocab_size=VOCABULARY + len(about["specials"]))
+    whole = dict(about["whole"], tie_word_embeddings=fields.pop("tie_word_embeddings"), eos_token_id=4)
+    return getattr(T, about["config"])(text_config=fields, **whole), getattr(T, about["cls"])
 
 exec(open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "models.py")).read())
 
@@ -150,22 +181,26 @@ exec(open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "models.py"))
 def main(out):
     wanted = set(sys.argv[2:])
     entries = []
-    for name, kind, lengths, old, store, lora, fields in MODELS:
+    for name, kind, lengths, old, store, lora, written, fields in MODELS:
         if wanted and name not in wanted:
             continue
         directory = tempfile.mkdtemp()
         try:
             torch.manual_seed(0)
-            config = getattr(T, kind + "Config" if kind != "Gemma3" else "Gemma3TextConfig")(**fields)
-            cls = getattr(T, kind + "ForCausalLM")
+            config, cls = made(kind, fields)
             if "dtype" in store:
                 config.dtype = {"F16": "float16", "BF16": "bfloat16"}[store["dtype"]]
             shapes = save(cls(config), directory, store)
+            if written:
+                whole = json.load(open(f"{directory}/config.json"))
+                json.dump({k: v for k, v in (whole | written).items() if v != "left out"}, open(f"{directory}/config.json", "w"))
             loaded, told = cls.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
             assert not told["missing_keys"] and not told["unexpected_keys"], told
             loaded.eval()
             text_config = json.load(open(f"{directory}/config.json"))
             entry = {"name": name, "config": older(text_config) if old else text_config, "tensors": shapes}
+            if kind in MULTIMODAL:
+                entry |= {"specials": MULTIMODAL[kind]["specials"], "files": MULTIMODAL[kind]["files"]}
             if store.get("dtype") or store.get("shards"):
                 entry["store"] = {"dtype": store.get("dtype", "F32"), "shards": store.get("shards", 1)}
             if lora:

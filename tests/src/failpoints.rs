@@ -41,6 +41,15 @@ impl Failpoints {
         self.order(point, "panic").map(|_| ())
     }
 
+    /// The next look at `point` finds that there is next to nothing left of what is looked for.
+    ///
+    /// # Errors
+    ///
+    /// When the order cannot be written.
+    pub fn run_short(&self, point: &str) -> Result<()> {
+        self.order(point, "short").map(|_| ())
+    }
+
     /// Whoever comes by `point` blocks there.
     ///
     /// # Errors

@@ -30,7 +30,7 @@ use checkpoint::StoredWeights;
 pub use embedding::Embedding;
 pub use gguf::Quantization;
 pub use lora::Lora;
-pub use reference::{Reference, ReferenceAnswer};
+pub use reference::{Reference, ReferenceAnswer, ReferenceEmbedding};
 pub use shape::{Family, Shape};
 pub use successor::{GgufSuccessor, SuccessorModel};
 pub use vocabulary::{CHAT_TEMPLATE, Vocabulary};
@@ -255,6 +255,17 @@ impl Fixtures {
     /// When it cannot be written.
     pub fn reference(&self, model: &Reference) -> Result<PathBuf> {
         let path = self.root().join(&model.name);
+        model.write(&path)?;
+        Ok(path)
+    }
+
+    /// An embedding model of which the reference says what it gives.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn reference_embedding(&self, model: &ReferenceEmbedding) -> Result<PathBuf> {
+        let path = self.root().join(format!("{}-vectors", model.name));
         model.write(&path)?;
         Ok(path)
     }

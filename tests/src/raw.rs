@@ -1,11 +1,21 @@
 //! Calls of any bytes to any method, and their errors as they come over the wire: what stubs do not let through.
 
-use std::{fmt, pin::pin, time::Duration};
+use std::{
+    convert::Infallible,
+    fmt,
+    pin::pin,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
-use anyhow::{Context, Result, ensure};
-use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http2::{SendRequest, handshake};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use anyhow::{Context, Result, bail, ensure};
+use futures::stream;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::{
+    body::{Frame, Incoming},
+    client::conn::http2::{Builder, Connection, SendRequest},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use prost::Message;
 use tokio::{net::TcpStream, time::timeout};
 use tonic::{
@@ -18,7 +28,7 @@ use tonic::{
 };
 use tonic_types::{ErrorInfo, StatusExt};
 
-use crate::server::DEADLINE;
+use crate::{background::Background, server::DEADLINE};
 
 /// Longest message and details of an error together, as they are encoded in headers.
 pub const MAX_ERROR: usize = 6 * 1024;
@@ -51,6 +61,26 @@ pub struct RawAnswer {
     pub encoded: usize,
 }
 
+/// A call whose responses are read one by one.
+#[derive(Debug)]
+pub struct RawStream {
+    responses: Incoming,
+    /// What came of the next messages.
+    received: Vec<u8>,
+    /// Ends with the call.
+    _connection: Background<hyper::Result<()>>,
+}
+
+/// How far a call has come.
+#[derive(Debug, Default)]
+struct Progress(Mutex<(bool, usize)>);
+
+/// What stands before each message: a flag, and its length.
+const HEAD: usize = 5;
+
+/// Time between two PINGs on a connection, and for the answer to each.
+const PING: Duration = Duration::from_secs(10);
+
 impl RawClient {
     /// Calls the server at `url`.
     ///
@@ -69,36 +99,107 @@ impl RawClient {
     ///
     /// # Errors
     ///
-    /// When it has no end, or none with a status.
+    /// When it has no end, or none with a status. Of a call without an end it says what came of it, and whether its
+    /// connection answers.
     pub async fn call(&self, call: RawCall) -> Result<RawAnswer> {
         let path = call.path.clone();
-        let answer = timeout(DEADLINE, self.follow(call)).await;
-        answer
-            .context("no end")?
-            .with_context(|| format!("a call to {path}"))
+        let progress = Progress::default();
+        let mut following = pin!(self.follow(call, &progress));
+        let answer = match timeout(DEADLINE, &mut following).await {
+            Ok(answer) => answer,
+            // A PING without an answer would end the call meanwhile.
+            Err(_) => match timeout(3 * PING, &mut following).await {
+                Err(_) => Err(anyhow::anyhow!("its connection answers PING")),
+                Ok(Ok(answer)) => Err(anyhow::anyhow!("the end came late: {answer}")),
+                Ok(Err(error)) => Err(error),
+            }
+            .context("no end"),
+        };
+        answer.with_context(|| format!("a call to {path}, {progress}"))
     }
 
-    async fn follow(&self, call: RawCall) -> Result<RawAnswer> {
-        let request = call.request(&self.authority)?;
-        let stream = TokioIo::new(TcpStream::connect(&self.authority).await?);
-        let (sender, connection) = handshake(TokioExecutor::new(), stream).await?;
-        let mut answer = pin!(answer(sender, request));
+    /// Begins a call with these bytes as well, each in a DATA frame of its own.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not answer.
+    pub async fn begin(&self, call: RawCall, more: Vec<Bytes>) -> Result<RawStream> {
+        self.begin_within(call, more, None).await
+    }
+
+    /// Begins a call that never has room for a response.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not answer.
+    pub async fn begin_without_room(&self, call: RawCall) -> Result<RawStream> {
+        self.begin_within(call, Vec::new(), Some(0)).await
+    }
+
+    async fn begin_within(
+        &self,
+        call: RawCall,
+        more: Vec<Bytes>,
+        window: Option<u32>,
+    ) -> Result<RawStream> {
+        let request = call.request(&self.authority, more)?;
+        let (mut sender, connection) = self.connection(window).await?;
+        let connection = Background::start(connection);
+        let answer = timeout(DEADLINE, sender.send_request(request)).await;
+        Ok(RawStream {
+            responses: answer.context("no answer")??.into_body(),
+            received: Vec::new(),
+            _connection: connection,
+        })
+    }
+
+    async fn follow(&self, call: RawCall, progress: &Progress) -> Result<RawAnswer> {
+        let request = call.request(&self.authority, Vec::new())?;
+        let (sender, connection) = self.connection(None).await?;
+        let mut answer = pin!(answer(sender, request, progress));
         tokio::select! {
             biased;
             answer = &mut answer => answer,
             // What came before the connection's end is still to be read.
-            _ = connection => answer.await,
+            end = connection => answer.await.with_context(|| format!("the connection ended: {end:?}")),
         }
+    }
+
+    /// A connection of its own, which ends when a PING is not answered. Where `window` is given, a stream may bring so many
+    /// bytes before it is read.
+    async fn connection(
+        &self,
+        window: Option<u32>,
+    ) -> Result<(
+        SendRequest<Body>,
+        Connection<TokioIo<TcpStream>, Body, TokioExecutor>,
+    )> {
+        let stream = TokioIo::new(TcpStream::connect(&self.authority).await?);
+        Ok(Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PING)
+            .initial_stream_window_size(window)
+            .handshake(stream)
+            .await?)
     }
 }
 
-async fn answer(mut sender: SendRequest<Body>, request: Request<Body>) -> Result<RawAnswer> {
+async fn answer(
+    mut sender: SendRequest<Body>,
+    request: Request<Body>,
+    progress: &Progress,
+) -> Result<RawAnswer> {
     let (head, mut body) = sender.send_request(request).await?.into_parts();
+    progress.headers();
     let mut bytes = 0;
     let mut end = head.headers;
     while let Some(frame) = body.frame().await {
         match frame?.into_data() {
-            Ok(data) => bytes += data.len(),
+            Ok(data) => {
+                bytes += data.len();
+                progress.bytes(bytes);
+            }
             Err(frame) => end = frame.into_trailers().unwrap_or_default(),
         }
     }
@@ -108,6 +209,73 @@ async fn answer(mut sender: SendRequest<Body>, request: Request<Body>) -> Result
         status: status.with_context(|| format!("HTTP {} without a status", head.status))?,
         encoded: encoded(&end),
     })
+}
+
+impl RawStream {
+    /// The next message; nothing at the end.
+    ///
+    /// # Errors
+    ///
+    /// When the call fails, or nothing comes.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>> {
+        loop {
+            if let Some(message) = self.message() {
+                return Ok(Some(message));
+            }
+            let frame = timeout(DEADLINE, self.responses.frame()).await;
+            let frame = frame.context("nothing comes")?;
+            match frame.context("an end without a status")??.into_data() {
+                Ok(data) => self.received.extend_from_slice(&data),
+                Err(frame) => {
+                    let end = frame.into_trailers().unwrap_or_default();
+                    let status = Status::from_header_map(&end).context("no status")?;
+                    ensure!(status.code() == Code::Ok, "{status}");
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    /// Waits until the server resets the call.
+    ///
+    /// # Errors
+    ///
+    /// When something else comes, or nothing.
+    pub async fn reset(&mut self) -> Result<()> {
+        match timeout(DEADLINE, self.responses.frame()).await {
+            Ok(Some(Err(_))) => Ok(()),
+            other => bail!("no reset but {other:?}"),
+        }
+    }
+
+    /// A whole message, if one has come.
+    fn message(&mut self) -> Option<Vec<u8>> {
+        let (head, rest) = self.received.split_first_chunk::<HEAD>()?;
+        let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
+        let message = rest.get(..length)?.to_vec();
+        self.received.drain(..HEAD + length);
+        Some(message)
+    }
+}
+
+impl Progress {
+    fn headers(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0 = true;
+    }
+
+    fn bytes(&self, bytes: usize) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1 = bytes;
+    }
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (headers, bytes) = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match headers {
+            true => write!(f, "headers and {bytes} bytes came"),
+            false => f.write_str("no headers came"),
+        }
+    }
 }
 
 impl RawCall {
@@ -136,9 +304,17 @@ impl RawCall {
         self.header("grpc-timeout", &format!("{}m", time.as_millis()))
     }
 
-    fn request(self, authority: &str) -> Result<Request<Body>> {
+    fn request(self, authority: &str, more: Vec<Bytes>) -> Result<Request<Body>> {
         let url = format!("http://{authority}{}", self.path);
-        let mut request = Request::post(url).body(Body::new(Full::new(self.body)))?;
+        let body = match more.is_empty() {
+            true => Body::new(Full::new(self.body)),
+            false => {
+                let frames = [self.body].into_iter().chain(more);
+                let frames = frames.map(|bytes| Ok::<_, Infallible>(Frame::data(bytes)));
+                Body::new(StreamBody::new(stream::iter(frames)))
+            }
+        };
+        let mut request = Request::post(url).body(body)?;
         let headers = request.headers_mut();
         headers.insert("content-type", HeaderValue::from_static("application/grpc"));
         headers.insert("te", HeaderValue::from_static("trailers"));

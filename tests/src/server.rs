@@ -31,7 +31,10 @@ pub use held::HeldModel;
 pub use model::{restarting, spec};
 use process::ServerProcess;
 use rustix::process::Signal;
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    time::timeout,
+};
 pub use transitions::Transitions;
 
 use crate::{fixtures::Fixtures, processes, stubs::Stubs};
@@ -107,6 +110,25 @@ impl TestServer {
     /// When the log cannot be read.
     pub fn log(&self) -> Result<String> {
         self.process.log()
+    }
+
+    /// Reads the log that nobody has read so far, up to a line with these `words`, which is given.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such line within [`DEADLINE`], or the log is in a file.
+    pub async fn read_log(&mut self, words: &str) -> Result<String> {
+        let mut lines = BufReader::new(self.process.log_pipe()?).lines();
+        let find = async {
+            loop {
+                let line = lines.next_line().await?.context("the log ended")?;
+                if line.contains(words) {
+                    return anyhow::Ok(line);
+                }
+            }
+        };
+        let found = timeout(DEADLINE, find).await;
+        found.with_context(|| format!("{words:?} is not in the log"))?
     }
 
     /// A client with a connection of its own.

@@ -104,6 +104,16 @@ pub struct ModelSpec {
     #[prost(message, optional, tag = "28")]
     pub kv_cache: ::core::option::Option<KvCache>,
 }
+impl ::prost::Name for ModelSpec {
+    const NAME: &'static str = "ModelSpec";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.ModelSpec".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.ModelSpec".into()
+    }
+}
 /// Where a model's files come from.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ModelSource {
@@ -128,6 +138,16 @@ pub mod model_source {
         Demo(super::DemoSource),
     }
 }
+impl ::prost::Name for ModelSource {
+    const NAME: &'static str = "ModelSource";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.ModelSource".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.ModelSource".into()
+    }
+}
 /// A repository of the Hugging Face hub.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HuggingFaceSource {
@@ -141,9 +161,29 @@ pub struct HuggingFaceSource {
     #[prost(string, repeated, tag = "3")]
     pub files: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+impl ::prost::Name for HuggingFaceSource {
+    const NAME: &'static str = "HuggingFaceSource";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.HuggingFaceSource".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.HuggingFaceSource".into()
+    }
+}
 /// The small model that is built into Hangar.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DemoSource {}
+impl ::prost::Name for DemoSource {
+    const NAME: &'static str = "DemoSource";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.DemoSource".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.DemoSource".into()
+    }
+}
 /// A LoRA adapter, in the format of the PEFT library.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LoraAdapter {
@@ -160,6 +200,16 @@ pub struct LoraAdapter {
     #[prost(message, optional, tag = "3")]
     pub demo: ::core::option::Option<DemoSource>,
 }
+impl ::prost::Name for LoraAdapter {
+    const NAME: &'static str = "LoraAdapter";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.LoraAdapter".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.LoraAdapter".into()
+    }
+}
 /// What a Generate call gets where it does not say otherwise.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GenerationDefaults {
@@ -172,6 +222,16 @@ pub struct GenerationDefaults {
     /// Texts that end the answer and are not part of it. At most 16, of 1 to 256 bytes.
     #[prost(string, repeated, tag = "3")]
     pub stop: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+impl ::prost::Name for GenerationDefaults {
+    const NAME: &'static str = "GenerationDefaults";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.GenerationDefaults".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.GenerationDefaults".into()
+    }
 }
 /// How the next token is chosen. An unset field falls back to the model's generation defaults, then
 /// to the model's own generation config, then to the value given here.
@@ -199,6 +259,16 @@ pub struct Sampling {
     #[prost(float, optional, tag = "7")]
     pub repetition_penalty: ::core::option::Option<f32>,
 }
+impl ::prost::Name for Sampling {
+    const NAME: &'static str = "Sampling";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.Sampling".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.Sampling".into()
+    }
+}
 /// What the operator knows about the memory that the model needs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MemoryHint {
@@ -208,6 +278,16 @@ pub struct MemoryHint {
     /// Device memory in bytes. Zero: not known.
     #[prost(uint64, tag = "2")]
     pub device_bytes: u64,
+}
+impl ::prost::Name for MemoryHint {
+    const NAME: &'static str = "MemoryHint";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.MemoryHint".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.MemoryHint".into()
+    }
 }
 /// Size of the KV cache of a text model on a GPU, where all of it is taken when the model is loaded. It bounds
 /// the context: a `context_length` that does not fit is refused, and one that is not given is cut. On a CPU it
@@ -231,6 +311,16 @@ pub mod kv_cache {
         MemoryShare(f32),
     }
 }
+impl ::prost::Name for KvCache {
+    const NAME: &'static str = "KvCache";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.KvCache".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.KvCache".into()
+    }
+}
 /// What happens when the model's worker dies or its load fails in a way that may pass.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RestartPolicy {
@@ -250,6 +340,16 @@ pub struct RestartPolicy {
     /// 10 min.
     #[prost(message, optional, tag = "5")]
     pub stable_period: ::core::option::Option<::prost_types::Duration>,
+}
+impl ::prost::Name for RestartPolicy {
+    const NAME: &'static str = "RestartPolicy";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.RestartPolicy".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.RestartPolicy".into()
+    }
 }
 /// Where a model stands.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -309,6 +409,16 @@ pub struct ModelStatus {
     #[prost(string, tag = "17")]
     pub next_load_id: ::prost::alloc::string::String,
 }
+impl ::prost::Name for ModelStatus {
+    const NAME: &'static str = "ModelStatus";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.ModelStatus".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.ModelStatus".into()
+    }
+}
 /// How far a load is.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
 pub struct Progress {
@@ -328,16 +438,36 @@ pub struct Progress {
     #[prost(message, optional, tag = "5")]
     pub eta: ::core::option::Option<::prost_types::Duration>,
 }
+impl ::prost::Name for Progress {
+    const NAME: &'static str = "Progress";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.Progress".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.Progress".into()
+    }
+}
 /// What a model's worker holds, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ModelMemory {
-    /// Anonymous and shared memory and swap of the worker process (RssAnon + RssShmem + VmSwap). Cached
-    /// file pages are not counted: the system takes them back by itself.
+    /// Anonymous and shared memory and swap (RssAnon + RssShmem + VmSwap) of the worker process and of those that
+    /// it has started, which follow constraints. Cached file pages are not counted: the system takes them back by itself.
     #[prost(uint64, tag = "1")]
     pub host_bytes: u64,
     /// Device memory. Zero for a model on the CPU.
     #[prost(uint64, tag = "2")]
     pub device_bytes: u64,
+}
+impl ::prost::Name for ModelMemory {
+    const NAME: &'static str = "ModelMemory";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.ModelMemory".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.ModelMemory".into()
+    }
 }
 /// What is known about a model. Fields are set as far as they have been observed: most need one load.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -424,6 +554,16 @@ pub struct ModelMetadata {
     #[prost(message, optional, tag = "27")]
     pub conversation: ::core::option::Option<ConversationSupport>,
 }
+impl ::prost::Name for ModelMetadata {
+    const NAME: &'static str = "ModelMetadata";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.ModelMetadata".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.ModelMetadata".into()
+    }
+}
 /// What conversations with a model may have.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ConversationSupport {
@@ -440,6 +580,16 @@ pub struct ConversationSupport {
     #[prost(message, optional, tag = "4")]
     pub thinking: ::core::option::Option<Support>,
 }
+impl ::prost::Name for ConversationSupport {
+    const NAME: &'static str = "ConversationSupport";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.ConversationSupport".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.ConversationSupport".into()
+    }
+}
 /// Whether a model takes something.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Support {
@@ -449,6 +599,16 @@ pub struct Support {
     /// Why it does not.
     #[prost(string, tag = "2")]
     pub why_not: ::prost::alloc::string::String,
+}
+impl ::prost::Name for Support {
+    const NAME: &'static str = "Support";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.Support".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.Support".into()
+    }
 }
 /// What a model did since the server started.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
@@ -505,6 +665,16 @@ pub struct ModelMetrics {
     #[prost(uint32, tag = "17")]
     pub kv_blocks_total: u32,
 }
+impl ::prost::Name for ModelMetrics {
+    const NAME: &'static str = "ModelMetrics";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.ModelMetrics".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.ModelMetrics".into()
+    }
+}
 /// What a model did in a stretch of time.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
 pub struct UsageSample {
@@ -548,6 +718,16 @@ pub struct UsageSample {
     #[prost(message, optional, tag = "13")]
     pub memory: ::core::option::Option<ModelMemory>,
 }
+impl ::prost::Name for UsageSample {
+    const NAME: &'static str = "UsageSample";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.UsageSample".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.UsageSample".into()
+    }
+}
 /// What earlier loads of a model have taught.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LearnedFacts {
@@ -577,6 +757,16 @@ pub struct LearnedFacts {
     #[prost(message, optional, tag = "8")]
     pub pace: ::core::option::Option<Pace>,
 }
+impl ::prost::Name for LearnedFacts {
+    const NAME: &'static str = "LearnedFacts";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.LearnedFacts".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.LearnedFacts".into()
+    }
+}
 /// How quickly an engine works, as seen of its last requests (at most 32).
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
 pub struct Pace {
@@ -588,6 +778,16 @@ pub struct Pace {
     /// for embedding models.
     #[prost(double, optional, tag = "2")]
     pub generated_tokens_per_second: ::core::option::Option<f64>,
+}
+impl ::prost::Name for Pace {
+    const NAME: &'static str = "Pace";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.Pace".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.Pace".into()
+    }
 }
 /// A prompt that ended a worker while it was read: longer than any that had been read before, of at least 256 tokens, and
 /// alone with the engine.
@@ -604,6 +804,16 @@ pub struct FatalPrompt {
     #[prost(uint32, tag = "3")]
     pub deaths: u32,
 }
+impl ::prost::Name for FatalPrompt {
+    const NAME: &'static str = "FatalPrompt";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.FatalPrompt".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.FatalPrompt".into()
+    }
+}
 /// Quantiles of a latency.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LatencyQuantiles {
@@ -619,6 +829,16 @@ pub struct LatencyQuantiles {
     /// Number of observations.
     #[prost(uint64, tag = "4")]
     pub count: u64,
+}
+impl ::prost::Name for LatencyQuantiles {
+    const NAME: &'static str = "LatencyQuantiles";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.LatencyQuantiles".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.LatencyQuantiles".into()
+    }
 }
 /// How a load ended.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -644,6 +864,16 @@ pub struct LoadRecord {
     /// Attempts that it took.
     #[prost(uint32, tag = "7")]
     pub attempts: u32,
+}
+impl ::prost::Name for LoadRecord {
+    const NAME: &'static str = "LoadRecord";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.LoadRecord".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.LoadRecord".into()
+    }
 }
 /// Everything that the server knows about a model.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -706,6 +936,16 @@ pub struct ModelInfo {
     /// others, it comes to another device, or another release of Hangar loads it.
     #[prost(message, optional, tag = "17")]
     pub fatal_prompt: ::core::option::Option<FatalPrompt>,
+}
+impl ::prost::Name for ModelInfo {
+    const NAME: &'static str = "ModelInfo";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.ModelInfo".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.ModelInfo".into()
+    }
 }
 /// States in a model's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -1097,6 +1337,16 @@ pub struct GetInfoRequest {
     #[prost(bool, tag = "4")]
     pub include_history: bool,
 }
+impl ::prost::Name for GetInfoRequest {
+    const NAME: &'static str = "GetInfoRequest";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.GetInfoRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.GetInfoRequest".into()
+    }
+}
 /// Response of GetInfo.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetInfoResponse {
@@ -1112,7 +1362,7 @@ pub struct GetInfoResponse {
     /// Prepared weights. Unset on a server that keeps none.
     #[prost(message, optional, tag = "4")]
     pub cache: ::core::option::Option<CacheInfo>,
-    /// Models, by id; at most 1,000.
+    /// Models, by id; at most 1,000, and as many as are not longer than 3 MiB together.
     #[prost(message, repeated, tag = "5")]
     pub models: ::prost::alloc::vec::Vec<ModelInfo>,
     /// Whether there are more models than are given.
@@ -1121,6 +1371,16 @@ pub struct GetInfoResponse {
     /// The last switch of each alias, by alias; at most 1,000.
     #[prost(message, repeated, tag = "7")]
     pub switches: ::prost::alloc::vec::Vec<SwitchInfo>,
+}
+impl ::prost::Name for GetInfoResponse {
+    const NAME: &'static str = "GetInfoResponse";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.GetInfoResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.GetInfoResponse".into()
+    }
 }
 /// The server.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1151,6 +1411,16 @@ pub struct ServerInfo {
     /// the first. With less than `x86-64-v3`, quantized models are many times slower than they could be.
     #[prost(string, tag = "8")]
     pub engine_kernels: ::prost::alloc::string::String,
+}
+impl ::prost::Name for ServerInfo {
+    const NAME: &'static str = "ServerInfo";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.ServerInfo".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.ServerInfo".into()
+    }
 }
 /// The machine, or the container where there is a limit.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1183,6 +1453,16 @@ pub struct SystemInfo {
     /// Memory that the server's own process holds (RssAnon + RssShmem + VmSwap), in bytes.
     #[prost(uint64, tag = "9")]
     pub memory_server_bytes: u64,
+}
+impl ::prost::Name for SystemInfo {
+    const NAME: &'static str = "SystemInfo";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.SystemInfo".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.SystemInfo".into()
+    }
 }
 /// An accelerator.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1218,6 +1498,16 @@ pub struct DeviceInfo {
     #[prost(message, optional, tag = "10")]
     pub sampled_at: ::core::option::Option<::prost_types::Timestamp>,
 }
+impl ::prost::Name for DeviceInfo {
+    const NAME: &'static str = "DeviceInfo";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.DeviceInfo".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.DeviceInfo".into()
+    }
+}
 /// The cache of prepared weights.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CacheInfo {
@@ -1239,6 +1529,16 @@ pub struct CacheInfo {
     /// Hits over hits and misses. Unset before the first.
     #[prost(double, optional, tag = "6")]
     pub hit_rate: ::core::option::Option<f64>,
+}
+impl ::prost::Name for CacheInfo {
+    const NAME: &'static str = "CacheInfo";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.CacheInfo".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.CacheInfo".into()
+    }
 }
 /// Request of LoadModel.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1292,12 +1592,32 @@ pub mod load_model_request {
         All(bool),
     }
 }
+impl ::prost::Name for LoadModelRequest {
+    const NAME: &'static str = "LoadModelRequest";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.LoadModelRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.LoadModelRequest".into()
+    }
+}
 /// Response of LoadModel.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LoadModelResponse {
     /// One for each model.
     #[prost(message, repeated, tag = "1")]
     pub loads: ::prost::alloc::vec::Vec<ModelLoad>,
+}
+impl ::prost::Name for LoadModelResponse {
+    const NAME: &'static str = "LoadModelResponse";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.LoadModelResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.LoadModelResponse".into()
+    }
 }
 /// A load.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1320,6 +1640,16 @@ pub struct ModelLoad {
     /// How this item of an `all` failed. Unset: it did not.
     #[prost(message, optional, tag = "6")]
     pub error: ::core::option::Option<::tonic_types::Status>,
+}
+impl ::prost::Name for ModelLoad {
+    const NAME: &'static str = "ModelLoad";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.ModelLoad".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.ModelLoad".into()
+    }
 }
 /// Request of UnloadModel.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1357,6 +1687,16 @@ pub mod unload_model_request {
         All(bool),
     }
 }
+impl ::prost::Name for UnloadModelRequest {
+    const NAME: &'static str = "UnloadModelRequest";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.UnloadModelRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.UnloadModelRequest".into()
+    }
+}
 /// Response of UnloadModel.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct UnloadModelResponse {
@@ -1366,6 +1706,16 @@ pub struct UnloadModelResponse {
     /// Models that still have a worker or are about to get one, by id.
     #[prost(string, repeated, tag = "2")]
     pub models_remaining: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+impl ::prost::Name for UnloadModelResponse {
+    const NAME: &'static str = "UnloadModelResponse";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.UnloadModelResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.UnloadModelResponse".into()
+    }
 }
 /// An unload.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1394,6 +1744,16 @@ pub struct ModelUnload {
     /// Whether the worker had to be killed because it did not end by itself.
     #[prost(bool, tag = "8")]
     pub killed: bool,
+}
+impl ::prost::Name for ModelUnload {
+    const NAME: &'static str = "ModelUnload";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.ModelUnload".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.ModelUnload".into()
+    }
 }
 /// Request of SwitchModel.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1424,6 +1784,16 @@ pub struct SwitchModelRequest {
     #[prost(bool, tag = "8")]
     pub validate_only: bool,
 }
+impl ::prost::Name for SwitchModelRequest {
+    const NAME: &'static str = "SwitchModelRequest";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.SwitchModelRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.SwitchModelRequest".into()
+    }
+}
 /// Response of SwitchModel.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SwitchModelResponse {
@@ -1437,6 +1807,16 @@ pub struct SwitchModelResponse {
     #[prost(message, optional, tag = "3")]
     pub estimated_time: ::core::option::Option<::prost_types::Duration>,
 }
+impl ::prost::Name for SwitchModelResponse {
+    const NAME: &'static str = "SwitchModelResponse";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.SwitchModelResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.SwitchModelResponse".into()
+    }
+}
 /// Request of WatchStatus.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchStatusRequest {
@@ -1449,6 +1829,16 @@ pub struct WatchStatusRequest {
     /// Shortest time between two progress messages of a model, from 0.1 s. Unset: 0.1 s.
     #[prost(message, optional, tag = "3")]
     pub progress_interval: ::core::option::Option<::prost_types::Duration>,
+}
+impl ::prost::Name for WatchStatusRequest {
+    const NAME: &'static str = "WatchStatusRequest";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.WatchStatusRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.WatchStatusRequest".into()
+    }
 }
 /// Response of WatchStatus.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1482,6 +1872,16 @@ pub mod watch_status_response {
         Switched(super::SwitchChanged),
     }
 }
+impl ::prost::Name for WatchStatusResponse {
+    const NAME: &'static str = "WatchStatusResponse";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.WatchStatusResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.WatchStatusResponse".into()
+    }
+}
 /// Models as they stand, in one or more parts.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct StatusSnapshot {
@@ -1494,6 +1894,16 @@ pub struct StatusSnapshot {
     /// This is the last part.
     #[prost(bool, tag = "3")]
     pub complete: bool,
+}
+impl ::prost::Name for StatusSnapshot {
+    const NAME: &'static str = "StatusSnapshot";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.StatusSnapshot".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.StatusSnapshot".into()
+    }
 }
 /// A model's status, spec or aliases changed.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1515,6 +1925,16 @@ pub struct ModelChanged {
     #[prost(uint64, tag = "5")]
     pub version: u64,
 }
+impl ::prost::Name for ModelChanged {
+    const NAME: &'static str = "ModelChanged";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.ModelChanged".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.ModelChanged".into()
+    }
+}
 /// A model is no longer registered.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ModelRemoved {
@@ -1525,6 +1945,16 @@ pub struct ModelRemoved {
     #[prost(uint64, tag = "2")]
     pub revision: u64,
 }
+impl ::prost::Name for ModelRemoved {
+    const NAME: &'static str = "ModelRemoved";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.ModelRemoved".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.ModelRemoved".into()
+    }
+}
 /// A switch began or ended.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SwitchChanged {
@@ -1534,6 +1964,16 @@ pub struct SwitchChanged {
     /// The switch after it.
     #[prost(message, optional, tag = "2")]
     pub switch: ::core::option::Option<SwitchInfo>,
+}
+impl ::prost::Name for SwitchChanged {
+    const NAME: &'static str = "SwitchChanged";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.SwitchChanged".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.SwitchChanged".into()
+    }
 }
 /// A switch of an alias.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1569,12 +2009,32 @@ pub struct SwitchInfo {
     #[prost(message, optional, tag = "10")]
     pub end_time: ::core::option::Option<::prost_types::Timestamp>,
 }
+impl ::prost::Name for SwitchInfo {
+    const NAME: &'static str = "SwitchInfo";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.SwitchInfo".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.SwitchInfo".into()
+    }
+}
 /// Nothing happened for a while; sent every 15 s then.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchHeartbeat {
     /// The server's time.
     #[prost(message, optional, tag = "1")]
     pub time: ::core::option::Option<::prost_types::Timestamp>,
+}
+impl ::prost::Name for WatchHeartbeat {
+    const NAME: &'static str = "WatchHeartbeat";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.WatchHeartbeat".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.WatchHeartbeat".into()
+    }
 }
 /// How much to tell of each model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -2031,452 +2491,6 @@ pub mod model_service_client {
         }
     }
 }
-/// Generated server implementations.
-#[cfg(feature = "server")]
-pub mod model_service_server {
-    #![allow(
-        unused_variables,
-        dead_code,
-        missing_docs,
-        clippy::wildcard_imports,
-        clippy::let_unit_value,
-    )]
-    use tonic::codegen::*;
-    /// Generated trait containing gRPC methods that should be implemented for use with ModelServiceServer.
-    #[async_trait]
-    pub trait ModelService: std::marker::Send + std::marker::Sync + 'static {
-        /// Gives one consistent snapshot of the server and its models.
-        ///
-        /// Codes: INVALID_ARGUMENT/INVALID_FIELD; NOT_FOUND/MODEL_NOT_FOUND for an unknown `model_id`.
-        async fn get_info(
-            &self,
-            request: tonic::Request<super::GetInfoRequest>,
-        ) -> std::result::Result<tonic::Response<super::GetInfoResponse>, tonic::Status>;
-        /// Makes a model ready.
-        ///
-        /// Answers as soon as the load is under way, or with `wait` once the model is READY, FAILED or
-        /// UNLOADED. Idempotent: while the model is loading the same `load_id` is given, when it is READY
-        /// `already_loaded`. The load belongs to the model: a caller that goes away does not end it.
-        ///
-        /// What can be told without beginning is refused and changes nothing: sources that may not be used or are
-        /// missing, paths with no model. A load that fails later leaves the model registered, and to be loaded
-        /// (without a session): the error says so, also as `desired_state` in its metadata.
-        ///
-        /// Codes: INVALID_ARGUMENT/INVALID_FIELD, REQUEST_ID_REUSED; NOT_FOUND/MODEL_NOT_FOUND for an
-        /// unknown model without a `spec`; FAILED_PRECONDITION/SPEC_CONFLICT; PERMISSION_DENIED/
-        /// SOURCE_NOT_ALLOWED; UNIMPLEMENTED/NOT_IMPLEMENTED for a field that this server cannot honour;
-        /// NOT_FOUND/SESSION_NOT_FOUND; RESOURCE_EXHAUSTED/LIMIT_REACHED, STORAGE_FULL, QUEUE_FULL for a reload while
-        /// too many others wait; UNAVAILABLE/FILES_UNAVAILABLE where the file system of the files does not answer. With `wait` also how the load failed: FAILED_PRECONDITION/MODEL_UNUSABLE, DEVICE_UNAVAILABLE;
-        /// RESOURCE_EXHAUSTED/INSUFFICIENT_MEMORY, STORAGE_FULL;
-        /// UNAVAILABLE/WORKER_DIED, WORKER_HUNG, HUB_UNAVAILABLE; PERMISSION_DENIED/HUB_DENIED;
-        /// DEADLINE_EXCEEDED/LOAD_TIMEOUT, LOAD_STALLED; ABORTED/LOAD_CANCELLED.
-        async fn load_model(
-            &self,
-            request: tonic::Request<super::LoadModelRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::LoadModelResponse>,
-            tonic::Status,
-        >;
-        /// Drains, stops and verifies: when it answers, the model's worker process is gone.
-        ///
-        /// Ends a load that is under way. Unloading what is not loaded succeeds and says so.
-        ///
-        /// Codes: INVALID_ARGUMENT/INVALID_FIELD, REQUEST_ID_REUSED; NOT_FOUND/MODEL_NOT_FOUND;
-        /// FAILED_PRECONDITION/MODEL_REQUIRED, MODEL_HELD without `force`.
-        async fn unload_model(
-            &self,
-            request: tonic::Request<super::UnloadModelRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::UnloadModelResponse>,
-            tonic::Status,
-        >;
-        /// Points an alias at another model: loads it, moves the alias, unloads the old one.
-        ///
-        /// Answers once the switch is under way; GetInfo and WatchStatus tell how it ended. An alias that does
-        /// not exist is created. The old model is kept if it is required, held or has another alias. If the
-        /// new model does not become READY, the alias stays where it was and the old model serves on.
-        ///
-        /// Codes: INVALID_ARGUMENT/INVALID_FIELD, REQUEST_ID_REUSED; NOT_FOUND/MODEL_NOT_FOUND;
-        /// FAILED_PRECONDITION/SPEC_CONFLICT; ALREADY_EXISTS/MODEL_EXISTS when a model has the alias's name;
-        /// ABORTED/SWITCH_IN_PROGRESS; PERMISSION_DENIED/SOURCE_NOT_ALLOWED; RESOURCE_EXHAUSTED/LIMIT_REACHED,
-        /// STORAGE_FULL.
-        async fn switch_model(
-            &self,
-            request: tonic::Request<super::SwitchModelRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::SwitchModelResponse>,
-            tonic::Status,
-        >;
-        /// Server streaming response type for the WatchStatus method.
-        type WatchStatusStream: tonic::codegen::tokio_stream::Stream<
-                Item = std::result::Result<super::WatchStatusResponse, tonic::Status>,
-            >
-            + std::marker::Send
-            + 'static;
-        /// Streams the status of models: a snapshot, then every transition in order, and progress.
-        ///
-        /// After a disconnect, give the last `resume_token`: the stream goes on right behind it. Where that
-        /// is not possible (the server was restarted, or too much happened since), a snapshot with `reset`
-        /// says so. A slow watcher is caught up with a `reset` too, never by leaving out a transition
-        /// silently. At shutdown the stream ends with UNAVAILABLE/SHUTTING_DOWN.
-        ///
-        /// Codes: INVALID_ARGUMENT/INVALID_FIELD, TOKEN_INVALID; RESOURCE_EXHAUSTED/LIMIT_REACHED when too
-        /// many watch.
-        async fn watch_status(
-            &self,
-            request: tonic::Request<super::WatchStatusRequest>,
-        ) -> std::result::Result<
-            tonic::Response<Self::WatchStatusStream>,
-            tonic::Status,
-        >;
-    }
-    /// Manages the life of models.
-    ///
-    /// Every error carries google.rpc.ErrorInfo with domain "hangar.v1" and a reason of ErrorReason. Any
-    /// call may also end with DEADLINE_EXCEEDED (the caller's deadline), UNAVAILABLE/SHUTTING_DOWN and
-    /// INTERNAL.
-    #[derive(Debug)]
-    pub struct ModelServiceServer<T> {
-        inner: Arc<T>,
-        accept_compression_encodings: EnabledCompressionEncodings,
-        send_compression_encodings: EnabledCompressionEncodings,
-        max_decoding_message_size: Option<usize>,
-        max_encoding_message_size: Option<usize>,
-    }
-    impl<T> ModelServiceServer<T> {
-        pub fn new(inner: T) -> Self {
-            Self::from_arc(Arc::new(inner))
-        }
-        pub fn from_arc(inner: Arc<T>) -> Self {
-            Self {
-                inner,
-                accept_compression_encodings: Default::default(),
-                send_compression_encodings: Default::default(),
-                max_decoding_message_size: None,
-                max_encoding_message_size: None,
-            }
-        }
-        pub fn with_interceptor<F>(
-            inner: T,
-            interceptor: F,
-        ) -> InterceptedService<Self, F>
-        where
-            F: tonic::service::Interceptor,
-        {
-            InterceptedService::new(Self::new(inner), interceptor)
-        }
-        /// Enable decompressing requests with the given encoding.
-        #[must_use]
-        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
-            self.accept_compression_encodings.enable(encoding);
-            self
-        }
-        /// Compress responses with the given encoding, if the client supports it.
-        #[must_use]
-        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
-            self.send_compression_encodings.enable(encoding);
-            self
-        }
-        /// Limits the maximum size of a decoded message.
-        ///
-        /// Default: `4MB`
-        #[must_use]
-        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
-            self.max_decoding_message_size = Some(limit);
-            self
-        }
-        /// Limits the maximum size of an encoded message.
-        ///
-        /// Default: `usize::MAX`
-        #[must_use]
-        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
-            self.max_encoding_message_size = Some(limit);
-            self
-        }
-    }
-    impl<T, B> tonic::codegen::Service<http::Request<B>> for ModelServiceServer<T>
-    where
-        T: ModelService,
-        B: Body + std::marker::Send + 'static,
-        B::Error: Into<StdError> + std::marker::Send + 'static,
-    {
-        type Response = http::Response<tonic::body::Body>;
-        type Error = std::convert::Infallible;
-        type Future = BoxFuture<Self::Response, Self::Error>;
-        fn poll_ready(
-            &mut self,
-            _cx: &mut Context<'_>,
-        ) -> Poll<std::result::Result<(), Self::Error>> {
-            Poll::Ready(Ok(()))
-        }
-        fn call(&mut self, req: http::Request<B>) -> Self::Future {
-            match req.uri().path() {
-                "/hangar.v1.ModelService/GetInfo" => {
-                    #[allow(non_camel_case_types)]
-                    struct GetInfoSvc<T: ModelService>(pub Arc<T>);
-                    impl<
-                        T: ModelService,
-                    > tonic::server::UnaryService<super::GetInfoRequest>
-                    for GetInfoSvc<T> {
-                        type Response = super::GetInfoResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::GetInfoRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as ModelService>::get_info(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = GetInfoSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                "/hangar.v1.ModelService/LoadModel" => {
-                    #[allow(non_camel_case_types)]
-                    struct LoadModelSvc<T: ModelService>(pub Arc<T>);
-                    impl<
-                        T: ModelService,
-                    > tonic::server::UnaryService<super::LoadModelRequest>
-                    for LoadModelSvc<T> {
-                        type Response = super::LoadModelResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::LoadModelRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as ModelService>::load_model(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = LoadModelSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                "/hangar.v1.ModelService/UnloadModel" => {
-                    #[allow(non_camel_case_types)]
-                    struct UnloadModelSvc<T: ModelService>(pub Arc<T>);
-                    impl<
-                        T: ModelService,
-                    > tonic::server::UnaryService<super::UnloadModelRequest>
-                    for UnloadModelSvc<T> {
-                        type Response = super::UnloadModelResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::UnloadModelRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as ModelService>::unload_model(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = UnloadModelSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                "/hangar.v1.ModelService/SwitchModel" => {
-                    #[allow(non_camel_case_types)]
-                    struct SwitchModelSvc<T: ModelService>(pub Arc<T>);
-                    impl<
-                        T: ModelService,
-                    > tonic::server::UnaryService<super::SwitchModelRequest>
-                    for SwitchModelSvc<T> {
-                        type Response = super::SwitchModelResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::SwitchModelRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as ModelService>::switch_model(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = SwitchModelSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                "/hangar.v1.ModelService/WatchStatus" => {
-                    #[allow(non_camel_case_types)]
-                    struct WatchStatusSvc<T: ModelService>(pub Arc<T>);
-                    impl<
-                        T: ModelService,
-                    > tonic::server::ServerStreamingService<super::WatchStatusRequest>
-                    for WatchStatusSvc<T> {
-                        type Response = super::WatchStatusResponse;
-                        type ResponseStream = T::WatchStatusStream;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::ResponseStream>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::WatchStatusRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as ModelService>::watch_status(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = WatchStatusSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.server_streaming(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                _ => {
-                    Box::pin(async move {
-                        let mut response = http::Response::new(
-                            tonic::body::Body::default(),
-                        );
-                        let headers = response.headers_mut();
-                        headers
-                            .insert(
-                                tonic::Status::GRPC_STATUS,
-                                (tonic::Code::Unimplemented as i32).into(),
-                            );
-                        headers
-                            .insert(
-                                http::header::CONTENT_TYPE,
-                                tonic::metadata::GRPC_CONTENT_TYPE,
-                            );
-                        Ok(response)
-                    })
-                }
-            }
-        }
-    }
-    impl<T> Clone for ModelServiceServer<T> {
-        fn clone(&self) -> Self {
-            let inner = self.inner.clone();
-            Self {
-                inner,
-                accept_compression_encodings: self.accept_compression_encodings,
-                send_compression_encodings: self.send_compression_encodings,
-                max_decoding_message_size: self.max_decoding_message_size,
-                max_encoding_message_size: self.max_encoding_message_size,
-            }
-        }
-    }
-    /// Generated gRPC service name
-    pub const SERVICE_NAME: &str = "hangar.v1.ModelService";
-    impl<T> tonic::server::NamedService for ModelServiceServer<T> {
-        const NAME: &'static str = SERVICE_NAME;
-    }
-}
 /// An entry of the catalog.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Model {
@@ -2508,6 +2522,16 @@ pub struct Model {
     #[prost(string, repeated, tag = "9")]
     pub aliases: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+impl ::prost::Name for Model {
+    const NAME: &'static str = "Model";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.Model".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.Model".into()
+    }
+}
 /// Request of CreateModel.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CreateModelRequest {
@@ -2528,12 +2552,32 @@ pub struct CreateModelRequest {
     #[prost(bool, tag = "5")]
     pub validate_only: bool,
 }
+impl ::prost::Name for CreateModelRequest {
+    const NAME: &'static str = "CreateModelRequest";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.CreateModelRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.CreateModelRequest".into()
+    }
+}
 /// Response of CreateModel.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CreateModelResponse {
     /// The new entry. With `validate_only` as it would be, without what is output only.
     #[prost(message, optional, tag = "1")]
     pub model: ::core::option::Option<Model>,
+}
+impl ::prost::Name for CreateModelResponse {
+    const NAME: &'static str = "CreateModelResponse";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.CreateModelResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.CreateModelResponse".into()
+    }
 }
 /// Request of GetModel.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2546,6 +2590,16 @@ pub struct GetModelRequest {
     #[prost(string, tag = "2")]
     pub if_none_match: ::prost::alloc::string::String,
 }
+impl ::prost::Name for GetModelRequest {
+    const NAME: &'static str = "GetModelRequest";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.GetModelRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.GetModelRequest".into()
+    }
+}
 /// Response of GetModel.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetModelResponse {
@@ -2555,6 +2609,16 @@ pub struct GetModelResponse {
     /// Whether the entry is the one that the caller has.
     #[prost(bool, tag = "2")]
     pub not_modified: bool,
+}
+impl ::prost::Name for GetModelResponse {
+    const NAME: &'static str = "GetModelResponse";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.GetModelResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.GetModelResponse".into()
+    }
 }
 /// Request of ListModels.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2575,6 +2639,16 @@ pub struct ListModelsRequest {
     #[prost(bool, tag = "5")]
     pub descending: bool,
 }
+impl ::prost::Name for ListModelsRequest {
+    const NAME: &'static str = "ListModelsRequest";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.ListModelsRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.ListModelsRequest".into()
+    }
+}
 /// Which entries to list.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ModelFilter {
@@ -2591,6 +2665,16 @@ pub struct ModelFilter {
         ::prost::alloc::string::String,
     >,
 }
+impl ::prost::Name for ModelFilter {
+    const NAME: &'static str = "ModelFilter";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.ModelFilter".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.ModelFilter".into()
+    }
+}
 /// Response of ListModels.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListModelsResponse {
@@ -2603,6 +2687,16 @@ pub struct ListModelsResponse {
     /// Entries on all pages together.
     #[prost(uint64, tag = "3")]
     pub total_size: u64,
+}
+impl ::prost::Name for ListModelsResponse {
+    const NAME: &'static str = "ListModelsResponse";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.ListModelsResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.ListModelsResponse".into()
+    }
 }
 /// Request of UpdateModel.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2626,6 +2720,16 @@ pub struct UpdateModelRequest {
     #[prost(bool, tag = "5")]
     pub validate_only: bool,
 }
+impl ::prost::Name for UpdateModelRequest {
+    const NAME: &'static str = "UpdateModelRequest";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.UpdateModelRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.UpdateModelRequest".into()
+    }
+}
 /// Response of UpdateModel.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct UpdateModelResponse {
@@ -2635,6 +2739,16 @@ pub struct UpdateModelResponse {
     /// Whether the loaded model has to be reloaded for all of the change to hold.
     #[prost(bool, tag = "2")]
     pub reload_required: bool,
+}
+impl ::prost::Name for UpdateModelResponse {
+    const NAME: &'static str = "UpdateModelResponse";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.UpdateModelResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.UpdateModelResponse".into()
+    }
 }
 /// Request of DeleteModel.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2654,12 +2768,32 @@ pub struct DeleteModelRequest {
     #[prost(string, tag = "4")]
     pub request_id: ::prost::alloc::string::String,
 }
+impl ::prost::Name for DeleteModelRequest {
+    const NAME: &'static str = "DeleteModelRequest";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.DeleteModelRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.DeleteModelRequest".into()
+    }
+}
 /// Response of DeleteModel.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DeleteModelResponse {
     /// What unloading it did. Unset when it was not loaded.
     #[prost(message, optional, tag = "1")]
     pub unload: ::core::option::Option<ModelUnload>,
+}
+impl ::prost::Name for DeleteModelResponse {
+    const NAME: &'static str = "DeleteModelResponse";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.DeleteModelResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.DeleteModelResponse".into()
+    }
 }
 /// Where an entry comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -3009,425 +3143,6 @@ pub mod catalog_service_client {
         }
     }
 }
-/// Generated server implementations.
-#[cfg(feature = "server")]
-pub mod catalog_service_server {
-    #![allow(
-        unused_variables,
-        dead_code,
-        missing_docs,
-        clippy::wildcard_imports,
-        clippy::let_unit_value,
-    )]
-    use tonic::codegen::*;
-    /// Generated trait containing gRPC methods that should be implemented for use with CatalogServiceServer.
-    #[async_trait]
-    pub trait CatalogService: std::marker::Send + std::marker::Sync + 'static {
-        /// Registers a model. It is not loaded, and its files need not be there yet: a path has to lie below a model root,
-        /// and its first load tells whether there is a model.
-        ///
-        /// Codes: INVALID_ARGUMENT/INVALID_FIELD, REQUEST_ID_REUSED; ALREADY_EXISTS/MODEL_EXISTS when the id
-        /// or an alias is taken, by a model or an alias; PERMISSION_DENIED/SOURCE_NOT_ALLOWED;
-        /// UNIMPLEMENTED/NOT_IMPLEMENTED; RESOURCE_EXHAUSTED/LIMIT_REACHED.
-        async fn create_model(
-            &self,
-            request: tonic::Request<super::CreateModelRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::CreateModelResponse>,
-            tonic::Status,
-        >;
-        /// Gives a model's entry, or only says that it is still the one that the caller has.
-        ///
-        /// Codes: INVALID_ARGUMENT/INVALID_FIELD; NOT_FOUND/MODEL_NOT_FOUND.
-        async fn get_model(
-            &self,
-            request: tonic::Request<super::GetModelRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::GetModelResponse>,
-            tonic::Status,
-        >;
-        /// Lists entries in pages. An empty catalog is an empty page.
-        ///
-        /// Codes: INVALID_ARGUMENT/INVALID_FIELD, TOKEN_INVALID.
-        async fn list_models(
-            &self,
-            request: tonic::Request<super::ListModelsRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::ListModelsResponse>,
-            tonic::Status,
-        >;
-        /// Changes the fields of an entry that the mask names.
-        ///
-        /// Generation defaults, limits, labels, names and policies hold from the next request on. What the
-        /// engine was built from takes a reload: until then `ModelInfo.reload_required` is set.
-        ///
-        /// Codes: INVALID_ARGUMENT/INVALID_FIELD, REQUEST_ID_REUSED; NOT_FOUND/MODEL_NOT_FOUND;
-        /// FAILED_PRECONDITION/ETAG_REQUIRED, MODEL_DECLARED; ABORTED/ETAG_MISMATCH; ALREADY_EXISTS/
-        /// MODEL_EXISTS when a new alias is taken; PERMISSION_DENIED/SOURCE_NOT_ALLOWED; UNIMPLEMENTED/
-        /// NOT_IMPLEMENTED.
-        async fn update_model(
-            &self,
-            request: tonic::Request<super::UpdateModelRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::UpdateModelResponse>,
-            tonic::Status,
-        >;
-        /// Removes an entry with its aliases and all that was learned about the model.
-        ///
-        /// Codes: INVALID_ARGUMENT/INVALID_FIELD, REQUEST_ID_REUSED; NOT_FOUND/MODEL_NOT_FOUND; ABORTED/
-        /// ETAG_MISMATCH; FAILED_PRECONDITION/MODEL_DECLARED, and without `force` MODEL_LOADED, MODEL_ALIASED.
-        async fn delete_model(
-            &self,
-            request: tonic::Request<super::DeleteModelRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::DeleteModelResponse>,
-            tonic::Status,
-        >;
-    }
-    /// Keeps the models that the server knows. What it answers is on disk.
-    ///
-    /// Errors are as in ModelService. Any call may also end with RESOURCE_EXHAUSTED/STORAGE_FULL.
-    #[derive(Debug)]
-    pub struct CatalogServiceServer<T> {
-        inner: Arc<T>,
-        accept_compression_encodings: EnabledCompressionEncodings,
-        send_compression_encodings: EnabledCompressionEncodings,
-        max_decoding_message_size: Option<usize>,
-        max_encoding_message_size: Option<usize>,
-    }
-    impl<T> CatalogServiceServer<T> {
-        pub fn new(inner: T) -> Self {
-            Self::from_arc(Arc::new(inner))
-        }
-        pub fn from_arc(inner: Arc<T>) -> Self {
-            Self {
-                inner,
-                accept_compression_encodings: Default::default(),
-                send_compression_encodings: Default::default(),
-                max_decoding_message_size: None,
-                max_encoding_message_size: None,
-            }
-        }
-        pub fn with_interceptor<F>(
-            inner: T,
-            interceptor: F,
-        ) -> InterceptedService<Self, F>
-        where
-            F: tonic::service::Interceptor,
-        {
-            InterceptedService::new(Self::new(inner), interceptor)
-        }
-        /// Enable decompressing requests with the given encoding.
-        #[must_use]
-        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
-            self.accept_compression_encodings.enable(encoding);
-            self
-        }
-        /// Compress responses with the given encoding, if the client supports it.
-        #[must_use]
-        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
-            self.send_compression_encodings.enable(encoding);
-            self
-        }
-        /// Limits the maximum size of a decoded message.
-        ///
-        /// Default: `4MB`
-        #[must_use]
-        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
-            self.max_decoding_message_size = Some(limit);
-            self
-        }
-        /// Limits the maximum size of an encoded message.
-        ///
-        /// Default: `usize::MAX`
-        #[must_use]
-        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
-            self.max_encoding_message_size = Some(limit);
-            self
-        }
-    }
-    impl<T, B> tonic::codegen::Service<http::Request<B>> for CatalogServiceServer<T>
-    where
-        T: CatalogService,
-        B: Body + std::marker::Send + 'static,
-        B::Error: Into<StdError> + std::marker::Send + 'static,
-    {
-        type Response = http::Response<tonic::body::Body>;
-        type Error = std::convert::Infallible;
-        type Future = BoxFuture<Self::Response, Self::Error>;
-        fn poll_ready(
-            &mut self,
-            _cx: &mut Context<'_>,
-        ) -> Poll<std::result::Result<(), Self::Error>> {
-            Poll::Ready(Ok(()))
-        }
-        fn call(&mut self, req: http::Request<B>) -> Self::Future {
-            match req.uri().path() {
-                "/hangar.v1.CatalogService/CreateModel" => {
-                    #[allow(non_camel_case_types)]
-                    struct CreateModelSvc<T: CatalogService>(pub Arc<T>);
-                    impl<
-                        T: CatalogService,
-                    > tonic::server::UnaryService<super::CreateModelRequest>
-                    for CreateModelSvc<T> {
-                        type Response = super::CreateModelResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::CreateModelRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as CatalogService>::create_model(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = CreateModelSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                "/hangar.v1.CatalogService/GetModel" => {
-                    #[allow(non_camel_case_types)]
-                    struct GetModelSvc<T: CatalogService>(pub Arc<T>);
-                    impl<
-                        T: CatalogService,
-                    > tonic::server::UnaryService<super::GetModelRequest>
-                    for GetModelSvc<T> {
-                        type Response = super::GetModelResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::GetModelRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as CatalogService>::get_model(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = GetModelSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                "/hangar.v1.CatalogService/ListModels" => {
-                    #[allow(non_camel_case_types)]
-                    struct ListModelsSvc<T: CatalogService>(pub Arc<T>);
-                    impl<
-                        T: CatalogService,
-                    > tonic::server::UnaryService<super::ListModelsRequest>
-                    for ListModelsSvc<T> {
-                        type Response = super::ListModelsResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::ListModelsRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as CatalogService>::list_models(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = ListModelsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                "/hangar.v1.CatalogService/UpdateModel" => {
-                    #[allow(non_camel_case_types)]
-                    struct UpdateModelSvc<T: CatalogService>(pub Arc<T>);
-                    impl<
-                        T: CatalogService,
-                    > tonic::server::UnaryService<super::UpdateModelRequest>
-                    for UpdateModelSvc<T> {
-                        type Response = super::UpdateModelResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::UpdateModelRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as CatalogService>::update_model(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = UpdateModelSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                "/hangar.v1.CatalogService/DeleteModel" => {
-                    #[allow(non_camel_case_types)]
-                    struct DeleteModelSvc<T: CatalogService>(pub Arc<T>);
-                    impl<
-                        T: CatalogService,
-                    > tonic::server::UnaryService<super::DeleteModelRequest>
-                    for DeleteModelSvc<T> {
-                        type Response = super::DeleteModelResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::DeleteModelRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as CatalogService>::delete_model(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = DeleteModelSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                _ => {
-                    Box::pin(async move {
-                        let mut response = http::Response::new(
-                            tonic::body::Body::default(),
-                        );
-                        let headers = response.headers_mut();
-                        headers
-                            .insert(
-                                tonic::Status::GRPC_STATUS,
-                                (tonic::Code::Unimplemented as i32).into(),
-                            );
-                        headers
-                            .insert(
-                                http::header::CONTENT_TYPE,
-                                tonic::metadata::GRPC_CONTENT_TYPE,
-                            );
-                        Ok(response)
-                    })
-                }
-            }
-        }
-    }
-    impl<T> Clone for CatalogServiceServer<T> {
-        fn clone(&self) -> Self {
-            let inner = self.inner.clone();
-            Self {
-                inner,
-                accept_compression_encodings: self.accept_compression_encodings,
-                send_compression_encodings: self.send_compression_encodings,
-                max_decoding_message_size: self.max_decoding_message_size,
-                max_encoding_message_size: self.max_encoding_message_size,
-            }
-        }
-    }
-    /// Generated gRPC service name
-    pub const SERVICE_NAME: &str = "hangar.v1.CatalogService";
-    impl<T> tonic::server::NamedService for CatalogServiceServer<T> {
-        const NAME: &'static str = SERVICE_NAME;
-    }
-}
 /// Why a call or a load failed.
 ///
 /// `google.rpc.ErrorInfo.reason` and `ModelStatus.reason` carry the value's name without its
@@ -3475,7 +3190,8 @@ pub enum ErrorReason {
     DeviceUnavailable = 15,
     /// RESOURCE_EXHAUSTED: the model does not fit; QuotaFailure tells what is needed and free.
     InsufficientMemory = 16,
-    /// RESOURCE_EXHAUSTED: the model's queue is full, or too many reloads wait; RetryInfo tells when to try again.
+    /// RESOURCE_EXHAUSTED: the model's queue is full, or too many reloads wait, or requests of one ModelStreamInfer;
+    /// RetryInfo tells when to try again.
     QueueFull = 17,
     /// RESOURCE_EXHAUSTED: the disk is full.
     StorageFull = 18,
@@ -3536,7 +3252,8 @@ pub enum ErrorReason {
     /// UNAVAILABLE: the file system of the model's files does not answer.
     FilesUnavailable = 43,
     /// OUT_OF_RANGE: the request is larger than the server takes; for a compressed one, whose size shows only
-    /// when it is unpacked, the code is RESOURCE_EXHAUSTED.
+    /// when it is unpacked, and for one with so many parts that they take more than 64 MiB of memory, the code is
+    /// RESOURCE_EXHAUSTED.
     MessageTooLarge = 50,
     /// INTERNAL: the request's bytes are no message of the method's type, or no gRPC frame.
     MalformedMessage = 51,
@@ -3765,6 +3482,16 @@ pub struct GenerateRequest {
     #[prost(bool, tag = "25")]
     pub prompt_logprobs: bool,
 }
+impl ::prost::Name for GenerateRequest {
+    const NAME: &'static str = "GenerateRequest";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.GenerateRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.GenerateRequest".into()
+    }
+}
 /// A message of a conversation.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ChatMessage {
@@ -3799,6 +3526,16 @@ pub struct ChatMessage {
     #[prost(message, optional, tag = "8")]
     pub fields: ::core::option::Option<::prost_types::Struct>,
 }
+impl ::prost::Name for ChatMessage {
+    const NAME: &'static str = "ChatMessage";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.ChatMessage".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.ChatMessage".into()
+    }
+}
 /// A part of a message.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ContentPart {
@@ -3825,6 +3562,16 @@ pub mod content_part {
         Audio(::prost::bytes::Bytes),
     }
 }
+impl ::prost::Name for ContentPart {
+    const NAME: &'static str = "ContentPart";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.ContentPart".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.ContentPart".into()
+    }
+}
 /// A function that the model may ask to be called.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Tool {
@@ -3846,6 +3593,16 @@ pub struct Tool {
     #[prost(string, tag = "5")]
     pub definition_json: ::prost::alloc::string::String,
 }
+impl ::prost::Name for Tool {
+    const NAME: &'static str = "Tool";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.Tool".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.Tool".into()
+    }
+}
 /// A call that the model asks for.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ToolCall {
@@ -3858,6 +3615,16 @@ pub struct ToolCall {
     /// Its arguments: a JSON object.
     #[prost(string, tag = "3")]
     pub arguments: ::prost::alloc::string::String,
+}
+impl ::prost::Name for ToolCall {
+    const NAME: &'static str = "ToolCall";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.ToolCall".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.ToolCall".into()
+    }
 }
 /// What an answer has to conform to. At most 128 KiB; what takes more than 5 seconds or 512 MiB to follow
 /// is refused.
@@ -3883,6 +3650,16 @@ pub mod constraint {
         Lark(::prost::alloc::string::String),
     }
 }
+impl ::prost::Name for Constraint {
+    const NAME: &'static str = "Constraint";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.Constraint".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.Constraint".into()
+    }
+}
 /// Response of Generate.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GenerateResponse {
@@ -3901,6 +3678,16 @@ pub mod generate_response {
         /// The end of the answer. Always the last response.
         #[prost(message, tag = "2")]
         Done(super::GenerateDone),
+    }
+}
+impl ::prost::Name for GenerateResponse {
+    const NAME: &'static str = "GenerateResponse";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.GenerateResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.GenerateResponse".into()
     }
 }
 /// A piece of an answer.
@@ -3927,6 +3714,16 @@ pub struct GenerateChunk {
     #[prost(message, repeated, tag = "6")]
     pub prompt_logprobs: ::prost::alloc::vec::Vec<TokenLogprob>,
 }
+impl ::prost::Name for GenerateChunk {
+    const NAME: &'static str = "GenerateChunk";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.GenerateChunk".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.GenerateChunk".into()
+    }
+}
 /// Log probability of a token.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TokenLogprob {
@@ -3943,6 +3740,16 @@ pub struct TokenLogprob {
     #[prost(message, repeated, tag = "4")]
     pub top: ::prost::alloc::vec::Vec<TopLogprob>,
 }
+impl ::prost::Name for TokenLogprob {
+    const NAME: &'static str = "TokenLogprob";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.TokenLogprob".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.TokenLogprob".into()
+    }
+}
 /// Log probability of a token that could have been chosen.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TopLogprob {
@@ -3955,6 +3762,16 @@ pub struct TopLogprob {
     /// Natural logarithm of its probability.
     #[prost(float, tag = "3")]
     pub logprob: f32,
+}
+impl ::prost::Name for TopLogprob {
+    const NAME: &'static str = "TopLogprob";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.TopLogprob".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.TopLogprob".into()
+    }
 }
 /// The end of an answer. Of several, the fields are those of the first, but for `usage`.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3979,6 +3796,16 @@ pub struct GenerateDone {
     #[prost(message, repeated, tag = "6")]
     pub answers: ::prost::alloc::vec::Vec<AnswerEnd>,
 }
+impl ::prost::Name for GenerateDone {
+    const NAME: &'static str = "GenerateDone";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.GenerateDone".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.GenerateDone".into()
+    }
+}
 /// How one of several answers ended.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AnswerEnd {
@@ -3995,6 +3822,16 @@ pub struct AnswerEnd {
     #[prost(message, optional, tag = "4")]
     pub usage: ::core::option::Option<Usage>,
 }
+impl ::prost::Name for AnswerEnd {
+    const NAME: &'static str = "AnswerEnd";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.AnswerEnd".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.AnswerEnd".into()
+    }
+}
 /// Tokens that a request took.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Usage {
@@ -4007,6 +3844,16 @@ pub struct Usage {
     /// Those of them that went into `reasoning`, with the marks around it.
     #[prost(uint32, tag = "3")]
     pub reasoning_tokens: u32,
+}
+impl ::prost::Name for Usage {
+    const NAME: &'static str = "Usage";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.Usage".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.Usage".into()
+    }
 }
 /// How long a generation took.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
@@ -4023,6 +3870,16 @@ pub struct GenerateTimings {
     /// Tokens a second in that time. Unset for fewer than two tokens.
     #[prost(double, optional, tag = "4")]
     pub tokens_per_second: ::core::option::Option<f64>,
+}
+impl ::prost::Name for GenerateTimings {
+    const NAME: &'static str = "GenerateTimings";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.GenerateTimings".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.GenerateTimings".into()
+    }
 }
 /// Request of Embed.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -4046,6 +3903,16 @@ pub struct EmbedRequest {
     #[prost(int32, tag = "5")]
     pub priority: i32,
 }
+impl ::prost::Name for EmbedRequest {
+    const NAME: &'static str = "EmbedRequest";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.EmbedRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.EmbedRequest".into()
+    }
+}
 /// Response of Embed.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EmbedResponse {
@@ -4056,6 +3923,16 @@ pub struct EmbedResponse {
     #[prost(uint32, tag = "2")]
     pub prompt_tokens: u32,
 }
+impl ::prost::Name for EmbedResponse {
+    const NAME: &'static str = "EmbedResponse";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.EmbedResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.EmbedResponse".into()
+    }
+}
 /// A vector.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Embedding {
@@ -4065,6 +3942,16 @@ pub struct Embedding {
     /// Tokens of its input, those that the tokenizer puts around it included.
     #[prost(uint32, tag = "2")]
     pub token_count: u32,
+}
+impl ::prost::Name for Embedding {
+    const NAME: &'static str = "Embedding";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.Embedding".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.Embedding".into()
+    }
 }
 /// Request of Tokenize. A text, or a conversation as Generate takes it.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -4095,6 +3982,16 @@ pub struct TokenizeRequest {
     #[prost(string, tag = "8")]
     pub chat_template_options_json: ::prost::alloc::string::String,
 }
+impl ::prost::Name for TokenizeRequest {
+    const NAME: &'static str = "TokenizeRequest";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.TokenizeRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.TokenizeRequest".into()
+    }
+}
 /// Response of Tokenize.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TokenizeResponse {
@@ -4104,6 +4001,16 @@ pub struct TokenizeResponse {
     /// The prompt that the chat template made of the conversation. Empty for a text.
     #[prost(string, tag = "2")]
     pub prompt: ::prost::alloc::string::String,
+}
+impl ::prost::Name for TokenizeResponse {
+    const NAME: &'static str = "TokenizeResponse";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.TokenizeResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.TokenizeResponse".into()
+    }
 }
 /// Request of Detokenize.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -4118,12 +4025,32 @@ pub struct DetokenizeRequest {
     #[prost(bool, tag = "3")]
     pub skip_special_tokens: bool,
 }
+impl ::prost::Name for DetokenizeRequest {
+    const NAME: &'static str = "DetokenizeRequest";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.DetokenizeRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.DetokenizeRequest".into()
+    }
+}
 /// Response of Detokenize.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DetokenizeResponse {
     /// The text. Bytes that are not UTF-8 are replaced by U+FFFD.
     #[prost(string, tag = "1")]
     pub text: ::prost::alloc::string::String,
+}
+impl ::prost::Name for DetokenizeResponse {
+    const NAME: &'static str = "DetokenizeResponse";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.DetokenizeResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.DetokenizeResponse".into()
+    }
 }
 /// Why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -4380,377 +4307,6 @@ pub mod inference_service_client {
         }
     }
 }
-/// Generated server implementations.
-#[cfg(feature = "server")]
-pub mod inference_service_server {
-    #![allow(
-        unused_variables,
-        dead_code,
-        missing_docs,
-        clippy::wildcard_imports,
-        clippy::let_unit_value,
-    )]
-    use tonic::codegen::*;
-    /// Generated trait containing gRPC methods that should be implemented for use with InferenceServiceServer.
-    #[async_trait]
-    pub trait InferenceService: std::marker::Send + std::marker::Sync + 'static {
-        /// Server streaming response type for the Generate method.
-        type GenerateStream: tonic::codegen::tokio_stream::Stream<
-                Item = std::result::Result<super::GenerateResponse, tonic::Status>,
-            >
-            + std::marker::Send
-            + 'static;
-        /// Generates text: chunks as they are made, then exactly one `done`, or an error.
-        ///
-        /// A caller that goes away ends the generation. Stop texts are never part of the chunks.
-        ///
-        /// Codes: INVALID_ARGUMENT/INVALID_FIELD, CONTEXT_EXCEEDED; FAILED_PRECONDITION/
-        /// UNSUPPORTED_BY_MODEL, PROMPT_TOO_LARGE; RESOURCE_EXHAUSTED/QUEUE_FULL.
-        async fn generate(
-            &self,
-            request: tonic::Request<super::GenerateRequest>,
-        ) -> std::result::Result<tonic::Response<Self::GenerateStream>, tonic::Status>;
-        /// Turns texts into vectors, as the model's own modules have it: the tokens that its tokenizer puts around
-        /// a text, its pooling, its dense layers. Vectors of models that normalise have length one (within 1e-6), so
-        /// that their dot product is the cosine of the angle between them; Qwen3 and Gemma embedding models do.
-        ///
-        /// A text gives the same vector alone and in company. All inputs are checked before the first is computed.
-        /// A response takes four bytes for each number of each vector: clients that limit the size of messages
-        /// (commonly to 4 MiB) send smaller batches, or raise the limit.
-        ///
-        /// Codes: INVALID_ARGUMENT/INVALID_FIELD, CONTEXT_EXCEEDED; FAILED_PRECONDITION/
-        /// UNSUPPORTED_BY_MODEL, PROMPT_TOO_LARGE; RESOURCE_EXHAUSTED/QUEUE_FULL.
-        async fn embed(
-            &self,
-            request: tonic::Request<super::EmbedRequest>,
-        ) -> std::result::Result<tonic::Response<super::EmbedResponse>, tonic::Status>;
-        /// Splits a text into the model's tokens, or a conversation: then the answer has the prompt as well, so that it
-        /// shows what the model is really asked.
-        ///
-        /// Codes: INVALID_ARGUMENT/INVALID_FIELD; FAILED_PRECONDITION/UNSUPPORTED_BY_MODEL;
-        /// RESOURCE_EXHAUSTED/QUEUE_FULL.
-        async fn tokenize(
-            &self,
-            request: tonic::Request<super::TokenizeRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::TokenizeResponse>,
-            tonic::Status,
-        >;
-        /// Puts the model's tokens together to a text.
-        ///
-        /// Codes: INVALID_ARGUMENT/INVALID_FIELD; FAILED_PRECONDITION/UNSUPPORTED_BY_MODEL;
-        /// RESOURCE_EXHAUSTED/QUEUE_FULL.
-        async fn detokenize(
-            &self,
-            request: tonic::Request<super::DetokenizeRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::DetokenizeResponse>,
-            tonic::Status,
-        >;
-    }
-    /// Uses loaded models.
-    ///
-    /// Every error carries google.rpc.ErrorInfo with domain "hangar.v1" and a reason of ErrorReason. Any
-    /// call may end with NOT_FOUND/MODEL_NOT_FOUND; FAILED_PRECONDITION/MODEL_NOT_LOADED; UNAVAILABLE/
-    /// MODEL_LOADING, MODEL_UNLOADED, WORKER_DIED, WORKER_HUNG, SHUTTING_DOWN; DEADLINE_EXCEEDED (the
-    /// caller's deadline, also where it is known beforehand to be missed: DEADLINE_TOO_SHORT); UNIMPLEMENTED/NOT_IMPLEMENTED for a field that this server cannot honour; and
-    /// INTERNAL.
-    #[derive(Debug)]
-    pub struct InferenceServiceServer<T> {
-        inner: Arc<T>,
-        accept_compression_encodings: EnabledCompressionEncodings,
-        send_compression_encodings: EnabledCompressionEncodings,
-        max_decoding_message_size: Option<usize>,
-        max_encoding_message_size: Option<usize>,
-    }
-    impl<T> InferenceServiceServer<T> {
-        pub fn new(inner: T) -> Self {
-            Self::from_arc(Arc::new(inner))
-        }
-        pub fn from_arc(inner: Arc<T>) -> Self {
-            Self {
-                inner,
-                accept_compression_encodings: Default::default(),
-                send_compression_encodings: Default::default(),
-                max_decoding_message_size: None,
-                max_encoding_message_size: None,
-            }
-        }
-        pub fn with_interceptor<F>(
-            inner: T,
-            interceptor: F,
-        ) -> InterceptedService<Self, F>
-        where
-            F: tonic::service::Interceptor,
-        {
-            InterceptedService::new(Self::new(inner), interceptor)
-        }
-        /// Enable decompressing requests with the given encoding.
-        #[must_use]
-        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
-            self.accept_compression_encodings.enable(encoding);
-            self
-        }
-        /// Compress responses with the given encoding, if the client supports it.
-        #[must_use]
-        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
-            self.send_compression_encodings.enable(encoding);
-            self
-        }
-        /// Limits the maximum size of a decoded message.
-        ///
-        /// Default: `4MB`
-        #[must_use]
-        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
-            self.max_decoding_message_size = Some(limit);
-            self
-        }
-        /// Limits the maximum size of an encoded message.
-        ///
-        /// Default: `usize::MAX`
-        #[must_use]
-        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
-            self.max_encoding_message_size = Some(limit);
-            self
-        }
-    }
-    impl<T, B> tonic::codegen::Service<http::Request<B>> for InferenceServiceServer<T>
-    where
-        T: InferenceService,
-        B: Body + std::marker::Send + 'static,
-        B::Error: Into<StdError> + std::marker::Send + 'static,
-    {
-        type Response = http::Response<tonic::body::Body>;
-        type Error = std::convert::Infallible;
-        type Future = BoxFuture<Self::Response, Self::Error>;
-        fn poll_ready(
-            &mut self,
-            _cx: &mut Context<'_>,
-        ) -> Poll<std::result::Result<(), Self::Error>> {
-            Poll::Ready(Ok(()))
-        }
-        fn call(&mut self, req: http::Request<B>) -> Self::Future {
-            match req.uri().path() {
-                "/hangar.v1.InferenceService/Generate" => {
-                    #[allow(non_camel_case_types)]
-                    struct GenerateSvc<T: InferenceService>(pub Arc<T>);
-                    impl<
-                        T: InferenceService,
-                    > tonic::server::ServerStreamingService<super::GenerateRequest>
-                    for GenerateSvc<T> {
-                        type Response = super::GenerateResponse;
-                        type ResponseStream = T::GenerateStream;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::ResponseStream>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::GenerateRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as InferenceService>::generate(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = GenerateSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.server_streaming(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                "/hangar.v1.InferenceService/Embed" => {
-                    #[allow(non_camel_case_types)]
-                    struct EmbedSvc<T: InferenceService>(pub Arc<T>);
-                    impl<
-                        T: InferenceService,
-                    > tonic::server::UnaryService<super::EmbedRequest> for EmbedSvc<T> {
-                        type Response = super::EmbedResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::EmbedRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as InferenceService>::embed(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = EmbedSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                "/hangar.v1.InferenceService/Tokenize" => {
-                    #[allow(non_camel_case_types)]
-                    struct TokenizeSvc<T: InferenceService>(pub Arc<T>);
-                    impl<
-                        T: InferenceService,
-                    > tonic::server::UnaryService<super::TokenizeRequest>
-                    for TokenizeSvc<T> {
-                        type Response = super::TokenizeResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::TokenizeRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as InferenceService>::tokenize(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = TokenizeSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                "/hangar.v1.InferenceService/Detokenize" => {
-                    #[allow(non_camel_case_types)]
-                    struct DetokenizeSvc<T: InferenceService>(pub Arc<T>);
-                    impl<
-                        T: InferenceService,
-                    > tonic::server::UnaryService<super::DetokenizeRequest>
-                    for DetokenizeSvc<T> {
-                        type Response = super::DetokenizeResponse;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::DetokenizeRequest>,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as InferenceService>::detokenize(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = DetokenizeSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.unary(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                _ => {
-                    Box::pin(async move {
-                        let mut response = http::Response::new(
-                            tonic::body::Body::default(),
-                        );
-                        let headers = response.headers_mut();
-                        headers
-                            .insert(
-                                tonic::Status::GRPC_STATUS,
-                                (tonic::Code::Unimplemented as i32).into(),
-                            );
-                        headers
-                            .insert(
-                                http::header::CONTENT_TYPE,
-                                tonic::metadata::GRPC_CONTENT_TYPE,
-                            );
-                        Ok(response)
-                    })
-                }
-            }
-        }
-    }
-    impl<T> Clone for InferenceServiceServer<T> {
-        fn clone(&self) -> Self {
-            let inner = self.inner.clone();
-            Self {
-                inner,
-                accept_compression_encodings: self.accept_compression_encodings,
-                send_compression_encodings: self.send_compression_encodings,
-                max_decoding_message_size: self.max_decoding_message_size,
-                max_encoding_message_size: self.max_encoding_message_size,
-            }
-        }
-    }
-    /// Generated gRPC service name
-    pub const SERVICE_NAME: &str = "hangar.v1.InferenceService";
-    impl<T> tonic::server::NamedService for InferenceServiceServer<T> {
-        const NAME: &'static str = SERVICE_NAME;
-    }
-}
 /// A session.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
@@ -4776,6 +4332,16 @@ pub struct Session {
     #[prost(string, tag = "6")]
     pub holder: ::prost::alloc::string::String,
 }
+impl ::prost::Name for Session {
+    const NAME: &'static str = "Session";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.Session".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.Session".into()
+    }
+}
 /// Request of CreateSession.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateSessionRequest {
@@ -4787,12 +4353,32 @@ pub struct CreateSessionRequest {
     #[prost(string, tag = "2")]
     pub display_name: ::prost::alloc::string::String,
 }
+impl ::prost::Name for CreateSessionRequest {
+    const NAME: &'static str = "CreateSessionRequest";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.CreateSessionRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.CreateSessionRequest".into()
+    }
+}
 /// Response of CreateSession.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateSessionResponse {
     /// The session.
     #[prost(message, optional, tag = "1")]
     pub session: ::core::option::Option<Session>,
+}
+impl ::prost::Name for CreateSessionResponse {
+    const NAME: &'static str = "CreateSessionResponse";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.CreateSessionResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.CreateSessionResponse".into()
+    }
 }
 /// Request of KeepAlive.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -4802,12 +4388,32 @@ pub struct KeepAliveRequest {
     #[prost(string, tag = "1")]
     pub session_id: ::prost::alloc::string::String,
 }
+impl ::prost::Name for KeepAliveRequest {
+    const NAME: &'static str = "KeepAliveRequest";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.KeepAliveRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.KeepAliveRequest".into()
+    }
+}
 /// Response of KeepAlive.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KeepAliveResponse {
     /// The session.
     #[prost(message, optional, tag = "1")]
     pub session: ::core::option::Option<Session>,
+}
+impl ::prost::Name for KeepAliveResponse {
+    const NAME: &'static str = "KeepAliveResponse";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.KeepAliveResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.KeepAliveResponse".into()
+    }
 }
 /// Request of CloseSession.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -4817,12 +4423,32 @@ pub struct CloseSessionRequest {
     #[prost(string, tag = "1")]
     pub session_id: ::prost::alloc::string::String,
 }
+impl ::prost::Name for CloseSessionRequest {
+    const NAME: &'static str = "CloseSessionRequest";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.CloseSessionRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.CloseSessionRequest".into()
+    }
+}
 /// Response of CloseSession.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CloseSessionResponse {
     /// Models that are unloaded because nobody holds them any more, by id.
     #[prost(string, repeated, tag = "1")]
     pub unloading_model_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+impl ::prost::Name for CloseSessionResponse {
+    const NAME: &'static str = "CloseSessionResponse";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.CloseSessionResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.CloseSessionResponse".into()
+    }
 }
 /// Request of GetSession.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -4832,12 +4458,32 @@ pub struct GetSessionRequest {
     #[prost(string, tag = "1")]
     pub session_id: ::prost::alloc::string::String,
 }
+impl ::prost::Name for GetSessionRequest {
+    const NAME: &'static str = "GetSessionRequest";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.GetSessionRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.GetSessionRequest".into()
+    }
+}
 /// Response of GetSession.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetSessionResponse {
     /// The session.
     #[prost(message, optional, tag = "1")]
     pub session: ::core::option::Option<Session>,
+}
+impl ::prost::Name for GetSessionResponse {
+    const NAME: &'static str = "GetSessionResponse";
+    const PACKAGE: &'static str = "hangar.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "hangar.v1.GetSessionResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/hangar.v1.GetSessionResponse".into()
+    }
 }
 /// Generated client implementations.
 pub mod session_service_client {
@@ -5049,6 +4695,1251 @@ pub mod session_service_client {
         }
     }
 }
+// This file is @generated by prost-build.
+/// Generated server implementations.
+#[cfg(feature = "server")]
+pub mod model_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with ModelServiceServer.
+    #[async_trait]
+    pub trait ModelService: std::marker::Send + std::marker::Sync + 'static {
+        /// Gives one consistent snapshot of the server and its models.
+        ///
+        /// Codes: INVALID_ARGUMENT/INVALID_FIELD; NOT_FOUND/MODEL_NOT_FOUND for an unknown `model_id`.
+        async fn get_info(
+            &self,
+            request: tonic::Request<crate::v1::GetInfoRequest>,
+        ) -> std::result::Result<
+            tonic::Response<crate::v1::GetInfoResponse>,
+            tonic::Status,
+        >;
+        /// Makes a model ready.
+        ///
+        /// Answers as soon as the load is under way, or with `wait` once the model is READY, FAILED or
+        /// UNLOADED. Idempotent: while the model is loading the same `load_id` is given, when it is READY
+        /// `already_loaded`. The load belongs to the model: a caller that goes away does not end it.
+        ///
+        /// What can be told without beginning is refused and changes nothing: sources that may not be used or are
+        /// missing, paths with no model. A load that fails later leaves the model registered, and to be loaded
+        /// (without a session): the error says so, also as `desired_state` in its metadata.
+        ///
+        /// Codes: INVALID_ARGUMENT/INVALID_FIELD, REQUEST_ID_REUSED; NOT_FOUND/MODEL_NOT_FOUND for an
+        /// unknown model without a `spec`; FAILED_PRECONDITION/SPEC_CONFLICT; PERMISSION_DENIED/
+        /// SOURCE_NOT_ALLOWED; UNIMPLEMENTED/NOT_IMPLEMENTED for a field that this server cannot honour;
+        /// NOT_FOUND/SESSION_NOT_FOUND; RESOURCE_EXHAUSTED/LIMIT_REACHED, STORAGE_FULL, QUEUE_FULL for a reload while
+        /// too many others wait; UNAVAILABLE/FILES_UNAVAILABLE where the file system of the files does not answer. With `wait` also how the load failed: FAILED_PRECONDITION/MODEL_UNUSABLE, DEVICE_UNAVAILABLE;
+        /// RESOURCE_EXHAUSTED/INSUFFICIENT_MEMORY, STORAGE_FULL;
+        /// UNAVAILABLE/WORKER_DIED, WORKER_HUNG, HUB_UNAVAILABLE; PERMISSION_DENIED/HUB_DENIED;
+        /// DEADLINE_EXCEEDED/LOAD_TIMEOUT, LOAD_STALLED; ABORTED/LOAD_CANCELLED.
+        async fn load_model(
+            &self,
+            request: tonic::Request<crate::v1::LoadModelRequest>,
+        ) -> std::result::Result<
+            tonic::Response<crate::v1::LoadModelResponse>,
+            tonic::Status,
+        >;
+        /// Drains, stops and verifies: when it answers, the model's worker process is gone.
+        ///
+        /// Ends a load that is under way. Unloading what is not loaded succeeds and says so.
+        ///
+        /// Codes: INVALID_ARGUMENT/INVALID_FIELD, REQUEST_ID_REUSED; NOT_FOUND/MODEL_NOT_FOUND;
+        /// FAILED_PRECONDITION/MODEL_REQUIRED, MODEL_HELD without `force`.
+        async fn unload_model(
+            &self,
+            request: tonic::Request<crate::v1::UnloadModelRequest>,
+        ) -> std::result::Result<
+            tonic::Response<crate::v1::UnloadModelResponse>,
+            tonic::Status,
+        >;
+        /// Points an alias at another model: loads it, moves the alias, unloads the old one.
+        ///
+        /// Answers once the switch is under way; GetInfo and WatchStatus tell how it ended. An alias that does
+        /// not exist is created. The old model is kept if it is required, held or has another alias. If the
+        /// new model does not become READY, the alias stays where it was and the old model serves on.
+        ///
+        /// Codes: INVALID_ARGUMENT/INVALID_FIELD, REQUEST_ID_REUSED; NOT_FOUND/MODEL_NOT_FOUND;
+        /// FAILED_PRECONDITION/SPEC_CONFLICT; ALREADY_EXISTS/MODEL_EXISTS when a model has the alias's name;
+        /// ABORTED/SWITCH_IN_PROGRESS; PERMISSION_DENIED/SOURCE_NOT_ALLOWED; RESOURCE_EXHAUSTED/LIMIT_REACHED,
+        /// STORAGE_FULL.
+        async fn switch_model(
+            &self,
+            request: tonic::Request<crate::v1::SwitchModelRequest>,
+        ) -> std::result::Result<
+            tonic::Response<crate::v1::SwitchModelResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the WatchStatus method.
+        type WatchStatusStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<crate::v1::WatchStatusResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Streams the status of models: a snapshot, then every transition in order, and progress.
+        ///
+        /// After a disconnect, give the last `resume_token`: the stream goes on right behind it. Where that
+        /// is not possible (the server was restarted, or too much happened since), a snapshot with `reset`
+        /// says so. A slow watcher is caught up with a `reset` too, never by leaving out a transition
+        /// silently. At shutdown the stream ends with UNAVAILABLE/SHUTTING_DOWN.
+        ///
+        /// Codes: INVALID_ARGUMENT/INVALID_FIELD, TOKEN_INVALID; RESOURCE_EXHAUSTED/LIMIT_REACHED when too
+        /// many watch.
+        async fn watch_status(
+            &self,
+            request: tonic::Request<crate::v1::WatchStatusRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::WatchStatusStream>,
+            tonic::Status,
+        >;
+    }
+    /// Manages the life of models.
+    ///
+    /// Every error carries google.rpc.ErrorInfo with domain "hangar.v1" and a reason of ErrorReason. Any
+    /// call may also end with DEADLINE_EXCEEDED (the caller's deadline), UNAVAILABLE/SHUTTING_DOWN and
+    /// INTERNAL.
+    #[derive(Debug)]
+    pub struct ModelServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> ModelServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for ModelServiceServer<T>
+    where
+        T: ModelService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/hangar.v1.ModelService/GetInfo" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetInfoSvc<T: ModelService>(pub Arc<T>);
+                    impl<
+                        T: ModelService,
+                    > tonic::server::UnaryService<crate::v1::GetInfoRequest>
+                    for GetInfoSvc<T> {
+                        type Response = crate::v1::GetInfoResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<crate::v1::GetInfoRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ModelService>::get_info(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetInfoSvc(inner);
+                        let codec = crate::server_codec::BoundedCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/hangar.v1.ModelService/LoadModel" => {
+                    #[allow(non_camel_case_types)]
+                    struct LoadModelSvc<T: ModelService>(pub Arc<T>);
+                    impl<
+                        T: ModelService,
+                    > tonic::server::UnaryService<crate::v1::LoadModelRequest>
+                    for LoadModelSvc<T> {
+                        type Response = crate::v1::LoadModelResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<crate::v1::LoadModelRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ModelService>::load_model(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = LoadModelSvc(inner);
+                        let codec = crate::server_codec::BoundedCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/hangar.v1.ModelService/UnloadModel" => {
+                    #[allow(non_camel_case_types)]
+                    struct UnloadModelSvc<T: ModelService>(pub Arc<T>);
+                    impl<
+                        T: ModelService,
+                    > tonic::server::UnaryService<crate::v1::UnloadModelRequest>
+                    for UnloadModelSvc<T> {
+                        type Response = crate::v1::UnloadModelResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<crate::v1::UnloadModelRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ModelService>::unload_model(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UnloadModelSvc(inner);
+                        let codec = crate::server_codec::BoundedCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/hangar.v1.ModelService/SwitchModel" => {
+                    #[allow(non_camel_case_types)]
+                    struct SwitchModelSvc<T: ModelService>(pub Arc<T>);
+                    impl<
+                        T: ModelService,
+                    > tonic::server::UnaryService<crate::v1::SwitchModelRequest>
+                    for SwitchModelSvc<T> {
+                        type Response = crate::v1::SwitchModelResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<crate::v1::SwitchModelRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ModelService>::switch_model(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SwitchModelSvc(inner);
+                        let codec = crate::server_codec::BoundedCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/hangar.v1.ModelService/WatchStatus" => {
+                    #[allow(non_camel_case_types)]
+                    struct WatchStatusSvc<T: ModelService>(pub Arc<T>);
+                    impl<
+                        T: ModelService,
+                    > tonic::server::ServerStreamingService<
+                        crate::v1::WatchStatusRequest,
+                    > for WatchStatusSvc<T> {
+                        type Response = crate::v1::WatchStatusResponse;
+                        type ResponseStream = T::WatchStatusStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<crate::v1::WatchStatusRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ModelService>::watch_status(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WatchStatusSvc(inner);
+                        let codec = crate::server_codec::BoundedCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for ModelServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "hangar.v1.ModelService";
+    impl<T> tonic::server::NamedService for ModelServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// Generated server implementations.
+#[cfg(feature = "server")]
+pub mod catalog_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with CatalogServiceServer.
+    #[async_trait]
+    pub trait CatalogService: std::marker::Send + std::marker::Sync + 'static {
+        /// Registers a model. It is not loaded, and its files need not be there yet: a path has to lie below a model root,
+        /// and its first load tells whether there is a model.
+        ///
+        /// Codes: INVALID_ARGUMENT/INVALID_FIELD, REQUEST_ID_REUSED; ALREADY_EXISTS/MODEL_EXISTS when the id
+        /// or an alias is taken, by a model or an alias; PERMISSION_DENIED/SOURCE_NOT_ALLOWED;
+        /// UNIMPLEMENTED/NOT_IMPLEMENTED; RESOURCE_EXHAUSTED/LIMIT_REACHED.
+        async fn create_model(
+            &self,
+            request: tonic::Request<crate::v1::CreateModelRequest>,
+        ) -> std::result::Result<
+            tonic::Response<crate::v1::CreateModelResponse>,
+            tonic::Status,
+        >;
+        /// Gives a model's entry, or only says that it is still the one that the caller has.
+        ///
+        /// Codes: INVALID_ARGUMENT/INVALID_FIELD; NOT_FOUND/MODEL_NOT_FOUND.
+        async fn get_model(
+            &self,
+            request: tonic::Request<crate::v1::GetModelRequest>,
+        ) -> std::result::Result<
+            tonic::Response<crate::v1::GetModelResponse>,
+            tonic::Status,
+        >;
+        /// Lists entries in pages. An empty catalog is an empty page.
+        ///
+        /// Codes: INVALID_ARGUMENT/INVALID_FIELD, TOKEN_INVALID.
+        async fn list_models(
+            &self,
+            request: tonic::Request<crate::v1::ListModelsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<crate::v1::ListModelsResponse>,
+            tonic::Status,
+        >;
+        /// Changes the fields of an entry that the mask names.
+        ///
+        /// Generation defaults, limits, labels, names and policies hold from the next request on. What the
+        /// engine was built from takes a reload: until then `ModelInfo.reload_required` is set.
+        ///
+        /// Codes: INVALID_ARGUMENT/INVALID_FIELD, REQUEST_ID_REUSED; NOT_FOUND/MODEL_NOT_FOUND;
+        /// FAILED_PRECONDITION/ETAG_REQUIRED, MODEL_DECLARED; ABORTED/ETAG_MISMATCH; ALREADY_EXISTS/
+        /// MODEL_EXISTS when a new alias is taken; PERMISSION_DENIED/SOURCE_NOT_ALLOWED; UNIMPLEMENTED/
+        /// NOT_IMPLEMENTED.
+        async fn update_model(
+            &self,
+            request: tonic::Request<crate::v1::UpdateModelRequest>,
+        ) -> std::result::Result<
+            tonic::Response<crate::v1::UpdateModelResponse>,
+            tonic::Status,
+        >;
+        /// Removes an entry with its aliases and all that was learned about the model.
+        ///
+        /// Codes: INVALID_ARGUMENT/INVALID_FIELD, REQUEST_ID_REUSED; NOT_FOUND/MODEL_NOT_FOUND; ABORTED/
+        /// ETAG_MISMATCH; FAILED_PRECONDITION/MODEL_DECLARED, and without `force` MODEL_LOADED, MODEL_ALIASED.
+        async fn delete_model(
+            &self,
+            request: tonic::Request<crate::v1::DeleteModelRequest>,
+        ) -> std::result::Result<
+            tonic::Response<crate::v1::DeleteModelResponse>,
+            tonic::Status,
+        >;
+    }
+    /// Keeps the models that the server knows. What it answers is on disk.
+    ///
+    /// Errors are as in ModelService. Any call may also end with RESOURCE_EXHAUSTED/STORAGE_FULL.
+    #[derive(Debug)]
+    pub struct CatalogServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> CatalogServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for CatalogServiceServer<T>
+    where
+        T: CatalogService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/hangar.v1.CatalogService/CreateModel" => {
+                    #[allow(non_camel_case_types)]
+                    struct CreateModelSvc<T: CatalogService>(pub Arc<T>);
+                    impl<
+                        T: CatalogService,
+                    > tonic::server::UnaryService<crate::v1::CreateModelRequest>
+                    for CreateModelSvc<T> {
+                        type Response = crate::v1::CreateModelResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<crate::v1::CreateModelRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CatalogService>::create_model(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CreateModelSvc(inner);
+                        let codec = crate::server_codec::BoundedCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/hangar.v1.CatalogService/GetModel" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetModelSvc<T: CatalogService>(pub Arc<T>);
+                    impl<
+                        T: CatalogService,
+                    > tonic::server::UnaryService<crate::v1::GetModelRequest>
+                    for GetModelSvc<T> {
+                        type Response = crate::v1::GetModelResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<crate::v1::GetModelRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CatalogService>::get_model(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetModelSvc(inner);
+                        let codec = crate::server_codec::BoundedCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/hangar.v1.CatalogService/ListModels" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListModelsSvc<T: CatalogService>(pub Arc<T>);
+                    impl<
+                        T: CatalogService,
+                    > tonic::server::UnaryService<crate::v1::ListModelsRequest>
+                    for ListModelsSvc<T> {
+                        type Response = crate::v1::ListModelsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<crate::v1::ListModelsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CatalogService>::list_models(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListModelsSvc(inner);
+                        let codec = crate::server_codec::BoundedCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/hangar.v1.CatalogService/UpdateModel" => {
+                    #[allow(non_camel_case_types)]
+                    struct UpdateModelSvc<T: CatalogService>(pub Arc<T>);
+                    impl<
+                        T: CatalogService,
+                    > tonic::server::UnaryService<crate::v1::UpdateModelRequest>
+                    for UpdateModelSvc<T> {
+                        type Response = crate::v1::UpdateModelResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<crate::v1::UpdateModelRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CatalogService>::update_model(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UpdateModelSvc(inner);
+                        let codec = crate::server_codec::BoundedCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/hangar.v1.CatalogService/DeleteModel" => {
+                    #[allow(non_camel_case_types)]
+                    struct DeleteModelSvc<T: CatalogService>(pub Arc<T>);
+                    impl<
+                        T: CatalogService,
+                    > tonic::server::UnaryService<crate::v1::DeleteModelRequest>
+                    for DeleteModelSvc<T> {
+                        type Response = crate::v1::DeleteModelResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<crate::v1::DeleteModelRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CatalogService>::delete_model(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DeleteModelSvc(inner);
+                        let codec = crate::server_codec::BoundedCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for CatalogServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "hangar.v1.CatalogService";
+    impl<T> tonic::server::NamedService for CatalogServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// Generated server implementations.
+#[cfg(feature = "server")]
+pub mod inference_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with InferenceServiceServer.
+    #[async_trait]
+    pub trait InferenceService: std::marker::Send + std::marker::Sync + 'static {
+        /// Server streaming response type for the Generate method.
+        type GenerateStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<crate::v1::GenerateResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Generates text: chunks as they are made, then exactly one `done`, or an error.
+        ///
+        /// A caller that goes away ends the generation. Stop texts are never part of the chunks.
+        ///
+        /// Codes: INVALID_ARGUMENT/INVALID_FIELD, CONTEXT_EXCEEDED; FAILED_PRECONDITION/
+        /// UNSUPPORTED_BY_MODEL, PROMPT_TOO_LARGE; RESOURCE_EXHAUSTED/QUEUE_FULL.
+        async fn generate(
+            &self,
+            request: tonic::Request<crate::v1::GenerateRequest>,
+        ) -> std::result::Result<tonic::Response<Self::GenerateStream>, tonic::Status>;
+        /// Turns texts into vectors, as the model's own modules have it: the tokens that its tokenizer puts around
+        /// a text, its pooling, its dense layers. Vectors of models that normalise have length one (within 1e-6), so
+        /// that their dot product is the cosine of the angle between them; Qwen3 and Gemma embedding models do.
+        ///
+        /// A text gives the same vector alone and in company. All inputs are checked before the first is computed.
+        /// A response takes four bytes for each number of each vector: clients that limit the size of messages
+        /// (commonly to 4 MiB) send smaller batches, or raise the limit.
+        ///
+        /// Codes: INVALID_ARGUMENT/INVALID_FIELD, CONTEXT_EXCEEDED; FAILED_PRECONDITION/
+        /// UNSUPPORTED_BY_MODEL, PROMPT_TOO_LARGE; RESOURCE_EXHAUSTED/QUEUE_FULL.
+        async fn embed(
+            &self,
+            request: tonic::Request<crate::v1::EmbedRequest>,
+        ) -> std::result::Result<
+            tonic::Response<crate::v1::EmbedResponse>,
+            tonic::Status,
+        >;
+        /// Splits a text into the model's tokens, or a conversation: then the answer has the prompt as well, so that it
+        /// shows what the model is really asked.
+        ///
+        /// Codes: INVALID_ARGUMENT/INVALID_FIELD; FAILED_PRECONDITION/UNSUPPORTED_BY_MODEL;
+        /// RESOURCE_EXHAUSTED/QUEUE_FULL.
+        async fn tokenize(
+            &self,
+            request: tonic::Request<crate::v1::TokenizeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<crate::v1::TokenizeResponse>,
+            tonic::Status,
+        >;
+        /// Puts the model's tokens together to a text.
+        ///
+        /// Codes: INVALID_ARGUMENT/INVALID_FIELD; FAILED_PRECONDITION/UNSUPPORTED_BY_MODEL;
+        /// RESOURCE_EXHAUSTED/QUEUE_FULL.
+        async fn detokenize(
+            &self,
+            request: tonic::Request<crate::v1::DetokenizeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<crate::v1::DetokenizeResponse>,
+            tonic::Status,
+        >;
+    }
+    /// Uses loaded models.
+    ///
+    /// Every error carries google.rpc.ErrorInfo with domain "hangar.v1" and a reason of ErrorReason. Any
+    /// call may end with NOT_FOUND/MODEL_NOT_FOUND; FAILED_PRECONDITION/MODEL_NOT_LOADED; UNAVAILABLE/
+    /// MODEL_LOADING, MODEL_UNLOADED, WORKER_DIED, WORKER_HUNG, SHUTTING_DOWN; DEADLINE_EXCEEDED (the
+    /// caller's deadline, also where it is known beforehand to be missed: DEADLINE_TOO_SHORT); UNIMPLEMENTED/NOT_IMPLEMENTED for a field that this server cannot honour; and
+    /// INTERNAL.
+    #[derive(Debug)]
+    pub struct InferenceServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> InferenceServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for InferenceServiceServer<T>
+    where
+        T: InferenceService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/hangar.v1.InferenceService/Generate" => {
+                    #[allow(non_camel_case_types)]
+                    struct GenerateSvc<T: InferenceService>(pub Arc<T>);
+                    impl<
+                        T: InferenceService,
+                    > tonic::server::ServerStreamingService<crate::v1::GenerateRequest>
+                    for GenerateSvc<T> {
+                        type Response = crate::v1::GenerateResponse;
+                        type ResponseStream = T::GenerateStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<crate::v1::GenerateRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as InferenceService>::generate(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GenerateSvc(inner);
+                        let codec = crate::server_codec::BoundedCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/hangar.v1.InferenceService/Embed" => {
+                    #[allow(non_camel_case_types)]
+                    struct EmbedSvc<T: InferenceService>(pub Arc<T>);
+                    impl<
+                        T: InferenceService,
+                    > tonic::server::UnaryService<crate::v1::EmbedRequest>
+                    for EmbedSvc<T> {
+                        type Response = crate::v1::EmbedResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<crate::v1::EmbedRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as InferenceService>::embed(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = EmbedSvc(inner);
+                        let codec = crate::server_codec::BoundedCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/hangar.v1.InferenceService/Tokenize" => {
+                    #[allow(non_camel_case_types)]
+                    struct TokenizeSvc<T: InferenceService>(pub Arc<T>);
+                    impl<
+                        T: InferenceService,
+                    > tonic::server::UnaryService<crate::v1::TokenizeRequest>
+                    for TokenizeSvc<T> {
+                        type Response = crate::v1::TokenizeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<crate::v1::TokenizeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as InferenceService>::tokenize(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TokenizeSvc(inner);
+                        let codec = crate::server_codec::BoundedCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/hangar.v1.InferenceService/Detokenize" => {
+                    #[allow(non_camel_case_types)]
+                    struct DetokenizeSvc<T: InferenceService>(pub Arc<T>);
+                    impl<
+                        T: InferenceService,
+                    > tonic::server::UnaryService<crate::v1::DetokenizeRequest>
+                    for DetokenizeSvc<T> {
+                        type Response = crate::v1::DetokenizeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<crate::v1::DetokenizeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as InferenceService>::detokenize(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DetokenizeSvc(inner);
+                        let codec = crate::server_codec::BoundedCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for InferenceServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "hangar.v1.InferenceService";
+    impl<T> tonic::server::NamedService for InferenceServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
 /// Generated server implementations.
 #[cfg(feature = "server")]
 pub mod session_service_server {
@@ -5068,9 +5959,9 @@ pub mod session_service_server {
         /// Codes: INVALID_ARGUMENT/INVALID_FIELD; RESOURCE_EXHAUSTED/LIMIT_REACHED.
         async fn create_session(
             &self,
-            request: tonic::Request<super::CreateSessionRequest>,
+            request: tonic::Request<crate::v1::CreateSessionRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::CreateSessionResponse>,
+            tonic::Response<crate::v1::CreateSessionResponse>,
             tonic::Status,
         >;
         /// Starts the session's time to live anew.
@@ -5078,9 +5969,9 @@ pub mod session_service_server {
         /// Codes: INVALID_ARGUMENT/INVALID_FIELD; NOT_FOUND/SESSION_NOT_FOUND.
         async fn keep_alive(
             &self,
-            request: tonic::Request<super::KeepAliveRequest>,
+            request: tonic::Request<crate::v1::KeepAliveRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::KeepAliveResponse>,
+            tonic::Response<crate::v1::KeepAliveResponse>,
             tonic::Status,
         >;
         /// Ends a session. Models that nobody else holds, and that are not to be loaded anyway, are drained and
@@ -5089,9 +5980,9 @@ pub mod session_service_server {
         /// Codes: INVALID_ARGUMENT/INVALID_FIELD; NOT_FOUND/SESSION_NOT_FOUND.
         async fn close_session(
             &self,
-            request: tonic::Request<super::CloseSessionRequest>,
+            request: tonic::Request<crate::v1::CloseSessionRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::CloseSessionResponse>,
+            tonic::Response<crate::v1::CloseSessionResponse>,
             tonic::Status,
         >;
         /// Tells what a session holds. Does not keep it alive.
@@ -5099,9 +5990,9 @@ pub mod session_service_server {
         /// Codes: INVALID_ARGUMENT/INVALID_FIELD; NOT_FOUND/SESSION_NOT_FOUND.
         async fn get_session(
             &self,
-            request: tonic::Request<super::GetSessionRequest>,
+            request: tonic::Request<crate::v1::GetSessionRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::GetSessionResponse>,
+            tonic::Response<crate::v1::GetSessionResponse>,
             tonic::Status,
         >;
     }
@@ -5194,16 +6085,16 @@ pub mod session_service_server {
                     struct CreateSessionSvc<T: SessionService>(pub Arc<T>);
                     impl<
                         T: SessionService,
-                    > tonic::server::UnaryService<super::CreateSessionRequest>
+                    > tonic::server::UnaryService<crate::v1::CreateSessionRequest>
                     for CreateSessionSvc<T> {
-                        type Response = super::CreateSessionResponse;
+                        type Response = crate::v1::CreateSessionResponse;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::CreateSessionRequest>,
+                            request: tonic::Request<crate::v1::CreateSessionRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
@@ -5219,7 +6110,7 @@ pub mod session_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CreateSessionSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::server_codec::BoundedCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -5239,16 +6130,16 @@ pub mod session_service_server {
                     struct KeepAliveSvc<T: SessionService>(pub Arc<T>);
                     impl<
                         T: SessionService,
-                    > tonic::server::UnaryService<super::KeepAliveRequest>
+                    > tonic::server::UnaryService<crate::v1::KeepAliveRequest>
                     for KeepAliveSvc<T> {
-                        type Response = super::KeepAliveResponse;
+                        type Response = crate::v1::KeepAliveResponse;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::KeepAliveRequest>,
+                            request: tonic::Request<crate::v1::KeepAliveRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
@@ -5264,7 +6155,7 @@ pub mod session_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = KeepAliveSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::server_codec::BoundedCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -5284,16 +6175,16 @@ pub mod session_service_server {
                     struct CloseSessionSvc<T: SessionService>(pub Arc<T>);
                     impl<
                         T: SessionService,
-                    > tonic::server::UnaryService<super::CloseSessionRequest>
+                    > tonic::server::UnaryService<crate::v1::CloseSessionRequest>
                     for CloseSessionSvc<T> {
-                        type Response = super::CloseSessionResponse;
+                        type Response = crate::v1::CloseSessionResponse;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::CloseSessionRequest>,
+                            request: tonic::Request<crate::v1::CloseSessionRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
@@ -5309,7 +6200,7 @@ pub mod session_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CloseSessionSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::server_codec::BoundedCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -5329,16 +6220,16 @@ pub mod session_service_server {
                     struct GetSessionSvc<T: SessionService>(pub Arc<T>);
                     impl<
                         T: SessionService,
-                    > tonic::server::UnaryService<super::GetSessionRequest>
+                    > tonic::server::UnaryService<crate::v1::GetSessionRequest>
                     for GetSessionSvc<T> {
-                        type Response = super::GetSessionResponse;
+                        type Response = crate::v1::GetSessionResponse;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::GetSessionRequest>,
+                            request: tonic::Request<crate::v1::GetSessionRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
@@ -5354,7 +6245,7 @@ pub mod session_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetSessionSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::server_codec::BoundedCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,

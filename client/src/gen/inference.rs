@@ -15,6 +15,16 @@ pub struct ModelInput {
     #[prost(bool, tag = "8")]
     pub optional: bool,
 }
+impl ::prost::Name for ModelInput {
+    const NAME: &'static str = "ModelInput";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.ModelInput".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.ModelInput".into()
+    }
+}
 /// An output.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ModelOutput {
@@ -28,12 +38,32 @@ pub struct ModelOutput {
     #[prost(int64, repeated, tag = "3")]
     pub dims: ::prost::alloc::vec::Vec<i64>,
 }
+impl ::prost::Name for ModelOutput {
+    const NAME: &'static str = "ModelOutput";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.ModelOutput".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.ModelOutput".into()
+    }
+}
 /// How many responses a request gets.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ModelTransactionPolicy {
     /// Whether it may be another number than one.
     #[prost(bool, tag = "1")]
     pub decoupled: bool,
+}
+impl ::prost::Name for ModelTransactionPolicy {
+    const NAME: &'static str = "ModelTransactionPolicy";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.ModelTransactionPolicy".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.ModelTransactionPolicy".into()
+    }
 }
 /// A model.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -59,6 +89,16 @@ pub struct ModelConfig {
     /// How many responses a request gets.
     #[prost(message, optional, tag = "19")]
     pub model_transaction_policy: ::core::option::Option<ModelTransactionPolicy>,
+}
+impl ::prost::Name for ModelConfig {
+    const NAME: &'static str = "ModelConfig";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.ModelConfig".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.ModelConfig".into()
+    }
 }
 /// Types of elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -144,6 +184,16 @@ impl DataType {
 /// Request of ServerLive.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ServerLiveRequest {}
+impl ::prost::Name for ServerLiveRequest {
+    const NAME: &'static str = "ServerLiveRequest";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.ServerLiveRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.ServerLiveRequest".into()
+    }
+}
 /// Response of ServerLive.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ServerLiveResponse {
@@ -151,15 +201,45 @@ pub struct ServerLiveResponse {
     #[prost(bool, tag = "1")]
     pub live: bool,
 }
+impl ::prost::Name for ServerLiveResponse {
+    const NAME: &'static str = "ServerLiveResponse";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.ServerLiveResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.ServerLiveResponse".into()
+    }
+}
 /// Request of ServerReady.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ServerReadyRequest {}
+impl ::prost::Name for ServerReadyRequest {
+    const NAME: &'static str = "ServerReadyRequest";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.ServerReadyRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.ServerReadyRequest".into()
+    }
+}
 /// Response of ServerReady.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ServerReadyResponse {
     /// Whether requests may come.
     #[prost(bool, tag = "1")]
     pub ready: bool,
+}
+impl ::prost::Name for ServerReadyResponse {
+    const NAME: &'static str = "ServerReadyResponse";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.ServerReadyResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.ServerReadyResponse".into()
+    }
 }
 /// Request of ModelReady.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -171,6 +251,16 @@ pub struct ModelReadyRequest {
     #[prost(string, tag = "2")]
     pub version: ::prost::alloc::string::String,
 }
+impl ::prost::Name for ModelReadyRequest {
+    const NAME: &'static str = "ModelReadyRequest";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.ModelReadyRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.ModelReadyRequest".into()
+    }
+}
 /// Response of ModelReady.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ModelReadyResponse {
@@ -178,9 +268,29 @@ pub struct ModelReadyResponse {
     #[prost(bool, tag = "1")]
     pub ready: bool,
 }
+impl ::prost::Name for ModelReadyResponse {
+    const NAME: &'static str = "ModelReadyResponse";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.ModelReadyResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.ModelReadyResponse".into()
+    }
+}
 /// Request of ServerMetadata.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ServerMetadataRequest {}
+impl ::prost::Name for ServerMetadataRequest {
+    const NAME: &'static str = "ServerMetadataRequest";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.ServerMetadataRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.ServerMetadataRequest".into()
+    }
+}
 /// Response of ServerMetadata.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ServerMetadataResponse {
@@ -194,6 +304,16 @@ pub struct ServerMetadataResponse {
     #[prost(string, repeated, tag = "3")]
     pub extensions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+impl ::prost::Name for ServerMetadataResponse {
+    const NAME: &'static str = "ServerMetadataResponse";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.ServerMetadataResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.ServerMetadataResponse".into()
+    }
+}
 /// Request of ModelMetadata.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ModelMetadataRequest {
@@ -203,6 +323,16 @@ pub struct ModelMetadataRequest {
     /// Its version.
     #[prost(string, tag = "2")]
     pub version: ::prost::alloc::string::String,
+}
+impl ::prost::Name for ModelMetadataRequest {
+    const NAME: &'static str = "ModelMetadataRequest";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.ModelMetadataRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.ModelMetadataRequest".into()
+    }
 }
 /// Response of ModelMetadata.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -238,6 +368,26 @@ pub mod model_metadata_response {
         #[prost(int64, repeated, tag = "3")]
         pub shape: ::prost::alloc::vec::Vec<i64>,
     }
+    impl ::prost::Name for TensorMetadata {
+        const NAME: &'static str = "TensorMetadata";
+        const PACKAGE: &'static str = "inference";
+        fn full_name() -> ::prost::alloc::string::String {
+            "inference.ModelMetadataResponse.TensorMetadata".into()
+        }
+        fn type_url() -> ::prost::alloc::string::String {
+            "/inference.ModelMetadataResponse.TensorMetadata".into()
+        }
+    }
+}
+impl ::prost::Name for ModelMetadataResponse {
+    const NAME: &'static str = "ModelMetadataResponse";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.ModelMetadataResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.ModelMetadataResponse".into()
+    }
 }
 /// A parameter of a request, a response or a tensor.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -268,6 +418,16 @@ pub mod infer_parameter {
         Uint64Param(u64),
     }
 }
+impl ::prost::Name for InferParameter {
+    const NAME: &'static str = "InferParameter";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.InferParameter".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.InferParameter".into()
+    }
+}
 /// Elements of a tensor, in row-major order: only the field of its type is set.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct InferTensorContents {
@@ -295,6 +455,16 @@ pub struct InferTensorContents {
     /// BYTES.
     #[prost(bytes = "bytes", repeated, tag = "8")]
     pub bytes_contents: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+}
+impl ::prost::Name for InferTensorContents {
+    const NAME: &'static str = "InferTensorContents";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.InferTensorContents".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.InferTensorContents".into()
+    }
 }
 /// Request of ModelInfer, and one of many of ModelStreamInfer.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -352,6 +522,16 @@ pub mod model_infer_request {
         #[prost(message, optional, tag = "5")]
         pub contents: ::core::option::Option<super::InferTensorContents>,
     }
+    impl ::prost::Name for InferInputTensor {
+        const NAME: &'static str = "InferInputTensor";
+        const PACKAGE: &'static str = "inference";
+        fn full_name() -> ::prost::alloc::string::String {
+            "inference.ModelInferRequest.InferInputTensor".into()
+        }
+        fn type_url() -> ::prost::alloc::string::String {
+            "/inference.ModelInferRequest.InferInputTensor".into()
+        }
+    }
     /// An output that is wanted.
     #[derive(Clone, PartialEq, ::prost::Message)]
     pub struct InferRequestedOutputTensor {
@@ -364,6 +544,26 @@ pub mod model_infer_request {
             ::prost::alloc::string::String,
             super::InferParameter,
         >,
+    }
+    impl ::prost::Name for InferRequestedOutputTensor {
+        const NAME: &'static str = "InferRequestedOutputTensor";
+        const PACKAGE: &'static str = "inference";
+        fn full_name() -> ::prost::alloc::string::String {
+            "inference.ModelInferRequest.InferRequestedOutputTensor".into()
+        }
+        fn type_url() -> ::prost::alloc::string::String {
+            "/inference.ModelInferRequest.InferRequestedOutputTensor".into()
+        }
+    }
+}
+impl ::prost::Name for ModelInferRequest {
+    const NAME: &'static str = "ModelInferRequest";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.ModelInferRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.ModelInferRequest".into()
     }
 }
 /// Response of ModelInfer.
@@ -415,6 +615,26 @@ pub mod model_infer_response {
         #[prost(message, optional, tag = "5")]
         pub contents: ::core::option::Option<super::InferTensorContents>,
     }
+    impl ::prost::Name for InferOutputTensor {
+        const NAME: &'static str = "InferOutputTensor";
+        const PACKAGE: &'static str = "inference";
+        fn full_name() -> ::prost::alloc::string::String {
+            "inference.ModelInferResponse.InferOutputTensor".into()
+        }
+        fn type_url() -> ::prost::alloc::string::String {
+            "/inference.ModelInferResponse.InferOutputTensor".into()
+        }
+    }
+}
+impl ::prost::Name for ModelInferResponse {
+    const NAME: &'static str = "ModelInferResponse";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.ModelInferResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.ModelInferResponse".into()
+    }
 }
 /// Response of ModelStreamInfer.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -427,6 +647,16 @@ pub struct ModelStreamInferResponse {
     #[prost(message, optional, tag = "2")]
     pub infer_response: ::core::option::Option<ModelInferResponse>,
 }
+impl ::prost::Name for ModelStreamInferResponse {
+    const NAME: &'static str = "ModelStreamInferResponse";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.ModelStreamInferResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.ModelStreamInferResponse".into()
+    }
+}
 /// Request of ModelConfig.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ModelConfigRequest {
@@ -437,12 +667,32 @@ pub struct ModelConfigRequest {
     #[prost(string, tag = "2")]
     pub version: ::prost::alloc::string::String,
 }
+impl ::prost::Name for ModelConfigRequest {
+    const NAME: &'static str = "ModelConfigRequest";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.ModelConfigRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.ModelConfigRequest".into()
+    }
+}
 /// Response of ModelConfig.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ModelConfigResponse {
     /// The configuration.
     #[prost(message, optional, tag = "1")]
     pub config: ::core::option::Option<ModelConfig>,
+}
+impl ::prost::Name for ModelConfigResponse {
+    const NAME: &'static str = "ModelConfigResponse";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.ModelConfigResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.ModelConfigResponse".into()
+    }
 }
 /// Request of ModelStatistics.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -454,6 +704,16 @@ pub struct ModelStatisticsRequest {
     #[prost(string, tag = "2")]
     pub version: ::prost::alloc::string::String,
 }
+impl ::prost::Name for ModelStatisticsRequest {
+    const NAME: &'static str = "ModelStatisticsRequest";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.ModelStatisticsRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.ModelStatisticsRequest".into()
+    }
+}
 /// How often something happened, and how long that took.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StatisticDuration {
@@ -463,6 +723,16 @@ pub struct StatisticDuration {
     /// Nanoseconds in all. Not measured: zero.
     #[prost(uint64, tag = "2")]
     pub ns: u64,
+}
+impl ::prost::Name for StatisticDuration {
+    const NAME: &'static str = "StatisticDuration";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.StatisticDuration".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.StatisticDuration".into()
+    }
 }
 /// How requests went.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -492,6 +762,16 @@ pub struct InferStatistics {
     #[prost(message, optional, tag = "8")]
     pub cache_miss: ::core::option::Option<StatisticDuration>,
 }
+impl ::prost::Name for InferStatistics {
+    const NAME: &'static str = "InferStatistics";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.InferStatistics".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.InferStatistics".into()
+    }
+}
 /// What requests of a batch size took. Never given.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InferBatchStatistics {
@@ -508,6 +788,16 @@ pub struct InferBatchStatistics {
     #[prost(message, optional, tag = "4")]
     pub compute_output: ::core::option::Option<StatisticDuration>,
 }
+impl ::prost::Name for InferBatchStatistics {
+    const NAME: &'static str = "InferBatchStatistics";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.InferBatchStatistics".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.InferBatchStatistics".into()
+    }
+}
 /// Memory that a model holds.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MemoryUsage {
@@ -520,6 +810,16 @@ pub struct MemoryUsage {
     /// How much.
     #[prost(uint64, tag = "3")]
     pub byte_size: u64,
+}
+impl ::prost::Name for MemoryUsage {
+    const NAME: &'static str = "MemoryUsage";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.MemoryUsage".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.MemoryUsage".into()
+    }
 }
 /// What a model did since the server started, by whatever API it was asked.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -549,12 +849,32 @@ pub struct ModelStatistics {
     #[prost(message, repeated, tag = "8")]
     pub memory_usage: ::prost::alloc::vec::Vec<MemoryUsage>,
 }
+impl ::prost::Name for ModelStatistics {
+    const NAME: &'static str = "ModelStatistics";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.ModelStatistics".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.ModelStatistics".into()
+    }
+}
 /// Response of ModelStatistics.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ModelStatisticsResponse {
     /// By model.
     #[prost(message, repeated, tag = "1")]
     pub model_stats: ::prost::alloc::vec::Vec<ModelStatistics>,
+}
+impl ::prost::Name for ModelStatisticsResponse {
+    const NAME: &'static str = "ModelStatisticsResponse";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.ModelStatisticsResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.ModelStatisticsResponse".into()
+    }
 }
 /// A parameter of a load or an unload.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -584,6 +904,16 @@ pub mod model_repository_parameter {
         BytesParam(::prost::bytes::Bytes),
     }
 }
+impl ::prost::Name for ModelRepositoryParameter {
+    const NAME: &'static str = "ModelRepositoryParameter";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.ModelRepositoryParameter".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.ModelRepositoryParameter".into()
+    }
+}
 /// Request of RepositoryIndex.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RepositoryIndexRequest {
@@ -593,6 +923,16 @@ pub struct RepositoryIndexRequest {
     /// Only models that are READY.
     #[prost(bool, tag = "2")]
     pub ready: bool,
+}
+impl ::prost::Name for RepositoryIndexRequest {
+    const NAME: &'static str = "RepositoryIndexRequest";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.RepositoryIndexRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.RepositoryIndexRequest".into()
+    }
 }
 /// Response of RepositoryIndex.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -619,6 +959,26 @@ pub mod repository_index_response {
         #[prost(string, tag = "4")]
         pub reason: ::prost::alloc::string::String,
     }
+    impl ::prost::Name for ModelIndex {
+        const NAME: &'static str = "ModelIndex";
+        const PACKAGE: &'static str = "inference";
+        fn full_name() -> ::prost::alloc::string::String {
+            "inference.RepositoryIndexResponse.ModelIndex".into()
+        }
+        fn type_url() -> ::prost::alloc::string::String {
+            "/inference.RepositoryIndexResponse.ModelIndex".into()
+        }
+    }
+}
+impl ::prost::Name for RepositoryIndexResponse {
+    const NAME: &'static str = "RepositoryIndexResponse";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.RepositoryIndexResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.RepositoryIndexResponse".into()
+    }
 }
 /// Request of RepositoryModelLoad.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -636,9 +996,29 @@ pub struct RepositoryModelLoadRequest {
         ModelRepositoryParameter,
     >,
 }
+impl ::prost::Name for RepositoryModelLoadRequest {
+    const NAME: &'static str = "RepositoryModelLoadRequest";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.RepositoryModelLoadRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.RepositoryModelLoadRequest".into()
+    }
+}
 /// Response of RepositoryModelLoad.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RepositoryModelLoadResponse {}
+impl ::prost::Name for RepositoryModelLoadResponse {
+    const NAME: &'static str = "RepositoryModelLoadResponse";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.RepositoryModelLoadResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.RepositoryModelLoadResponse".into()
+    }
+}
 /// Request of RepositoryModelUnload.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RepositoryModelUnloadRequest {
@@ -655,9 +1035,29 @@ pub struct RepositoryModelUnloadRequest {
         ModelRepositoryParameter,
     >,
 }
+impl ::prost::Name for RepositoryModelUnloadRequest {
+    const NAME: &'static str = "RepositoryModelUnloadRequest";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.RepositoryModelUnloadRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.RepositoryModelUnloadRequest".into()
+    }
+}
 /// Response of RepositoryModelUnload.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RepositoryModelUnloadResponse {}
+impl ::prost::Name for RepositoryModelUnloadResponse {
+    const NAME: &'static str = "RepositoryModelUnloadResponse";
+    const PACKAGE: &'static str = "inference";
+    fn full_name() -> ::prost::alloc::string::String {
+        "inference.RepositoryModelUnloadResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/inference.RepositoryModelUnloadResponse".into()
+    }
+}
 /// Generated client implementations.
 pub mod grpc_inference_service_client {
     #![allow(
@@ -957,7 +1357,8 @@ pub mod grpc_inference_service_client {
                 .insert(GrpcMethod::new("inference.GRPCInferenceService", "ModelInfer"));
             self.inner.unary(req, path, codec).await
         }
-        /// Many requests, which run side by side; beyond 64 of a call, the next is read when one has ended.
+        /// Many requests, which run side by side; beyond 64 of a call they wait: up to 1,024 of them, of together 64 MiB.
+        /// What is beyond that is refused with QUEUE_FULL.
         ///
         /// The responses of a request come in order, those of different requests mixed; `id` tells them apart. The
         /// last response of a request has the parameter `triton_final_response` set to true; where the request sets
@@ -1146,6 +1547,7 @@ pub mod grpc_inference_service_client {
         }
     }
 }
+// This file is @generated by prost-build.
 /// Generated server implementations.
 #[cfg(feature = "server")]
 pub mod grpc_inference_service_server {
@@ -1165,9 +1567,9 @@ pub mod grpc_inference_service_server {
         /// Codes: none.
         async fn server_live(
             &self,
-            request: tonic::Request<super::ServerLiveRequest>,
+            request: tonic::Request<crate::inference::ServerLiveRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::ServerLiveResponse>,
+            tonic::Response<crate::inference::ServerLiveResponse>,
             tonic::Status,
         >;
         /// Whether the server takes requests, as its health check says.
@@ -1175,9 +1577,9 @@ pub mod grpc_inference_service_server {
         /// Codes: none.
         async fn server_ready(
             &self,
-            request: tonic::Request<super::ServerReadyRequest>,
+            request: tonic::Request<crate::inference::ServerReadyRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::ServerReadyResponse>,
+            tonic::Response<crate::inference::ServerReadyResponse>,
             tonic::Status,
         >;
         /// Whether a model is READY. Also false for one that there is not.
@@ -1185,9 +1587,9 @@ pub mod grpc_inference_service_server {
         /// Codes: none.
         async fn model_ready(
             &self,
-            request: tonic::Request<super::ModelReadyRequest>,
+            request: tonic::Request<crate::inference::ModelReadyRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::ModelReadyResponse>,
+            tonic::Response<crate::inference::ModelReadyResponse>,
             tonic::Status,
         >;
         /// Name, version and extensions of the server.
@@ -1195,9 +1597,9 @@ pub mod grpc_inference_service_server {
         /// Codes: none.
         async fn server_metadata(
             &self,
-            request: tonic::Request<super::ServerMetadataRequest>,
+            request: tonic::Request<crate::inference::ServerMetadataRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::ServerMetadataResponse>,
+            tonic::Response<crate::inference::ServerMetadataResponse>,
             tonic::Status,
         >;
         /// Inputs and outputs of a model.
@@ -1206,9 +1608,9 @@ pub mod grpc_inference_service_server {
         /// FAILED_PRECONDITION/UNSUPPORTED_BY_MODEL for a kind that this protocol does not serve.
         async fn model_metadata(
             &self,
-            request: tonic::Request<super::ModelMetadataRequest>,
+            request: tonic::Request<crate::inference::ModelMetadataRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::ModelMetadataResponse>,
+            tonic::Response<crate::inference::ModelMetadataResponse>,
             tonic::Status,
         >;
         /// One request, one response.
@@ -1217,21 +1619,22 @@ pub mod grpc_inference_service_server {
         /// INVALID_ARGUMENT/INVALID_FIELD.
         async fn model_infer(
             &self,
-            request: tonic::Request<super::ModelInferRequest>,
+            request: tonic::Request<crate::inference::ModelInferRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::ModelInferResponse>,
+            tonic::Response<crate::inference::ModelInferResponse>,
             tonic::Status,
         >;
         /// Server streaming response type for the ModelStreamInfer method.
         type ModelStreamInferStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<
-                    super::ModelStreamInferResponse,
+                    crate::inference::ModelStreamInferResponse,
                     tonic::Status,
                 >,
             >
             + std::marker::Send
             + 'static;
-        /// Many requests, which run side by side; beyond 64 of a call, the next is read when one has ended.
+        /// Many requests, which run side by side; beyond 64 of a call they wait: up to 1,024 of them, of together 64 MiB.
+        /// What is beyond that is refused with QUEUE_FULL.
         ///
         /// The responses of a request come in order, those of different requests mixed; `id` tells them apart. The
         /// last response of a request has the parameter `triton_final_response` set to true; where the request sets
@@ -1241,7 +1644,9 @@ pub mod grpc_inference_service_server {
         /// Codes: UNAVAILABLE/SHUTTING_DOWN after the last response when the server shuts down.
         async fn model_stream_infer(
             &self,
-            request: tonic::Request<tonic::Streaming<super::ModelInferRequest>>,
+            request: tonic::Request<
+                tonic::Streaming<crate::inference::ModelInferRequest>,
+            >,
         ) -> std::result::Result<
             tonic::Response<Self::ModelStreamInferStream>,
             tonic::Status,
@@ -1251,9 +1656,9 @@ pub mod grpc_inference_service_server {
         /// Codes: as ModelMetadata.
         async fn model_config(
             &self,
-            request: tonic::Request<super::ModelConfigRequest>,
+            request: tonic::Request<crate::inference::ModelConfigRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::ModelConfigResponse>,
+            tonic::Response<crate::inference::ModelConfigResponse>,
             tonic::Status,
         >;
         /// What models did since the server started. Without a name: all that were loaded or asked for since then.
@@ -1261,9 +1666,9 @@ pub mod grpc_inference_service_server {
         /// Codes: none besides those of any call.
         async fn model_statistics(
             &self,
-            request: tonic::Request<super::ModelStatisticsRequest>,
+            request: tonic::Request<crate::inference::ModelStatisticsRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::ModelStatisticsResponse>,
+            tonic::Response<crate::inference::ModelStatisticsResponse>,
             tonic::Status,
         >;
         /// All registered models.
@@ -1271,9 +1676,9 @@ pub mod grpc_inference_service_server {
         /// Codes: none besides those of any call.
         async fn repository_index(
             &self,
-            request: tonic::Request<super::RepositoryIndexRequest>,
+            request: tonic::Request<crate::inference::RepositoryIndexRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::RepositoryIndexResponse>,
+            tonic::Response<crate::inference::RepositoryIndexResponse>,
             tonic::Status,
         >;
         /// Loads a registered model, or the built-in one by its id "demo", and waits until it is READY. A model
@@ -1283,9 +1688,9 @@ pub mod grpc_inference_service_server {
         /// Codes: those of LoadModel; UNIMPLEMENTED/NOT_IMPLEMENTED for a `config` or files.
         async fn repository_model_load(
             &self,
-            request: tonic::Request<super::RepositoryModelLoadRequest>,
+            request: tonic::Request<crate::inference::RepositoryModelLoadRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::RepositoryModelLoadResponse>,
+            tonic::Response<crate::inference::RepositoryModelLoadResponse>,
             tonic::Status,
         >;
         /// Drains a model and waits until its memory was given back. One that is not loaded stays so.
@@ -1293,9 +1698,9 @@ pub mod grpc_inference_service_server {
         /// Codes: those of hangar.v1.ModelService.UnloadModel.
         async fn repository_model_unload(
             &self,
-            request: tonic::Request<super::RepositoryModelUnloadRequest>,
+            request: tonic::Request<crate::inference::RepositoryModelUnloadRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::RepositoryModelUnloadResponse>,
+            tonic::Response<crate::inference::RepositoryModelUnloadResponse>,
             tonic::Status,
         >;
     }
@@ -1419,16 +1824,16 @@ pub mod grpc_inference_service_server {
                     struct ServerLiveSvc<T: GrpcInferenceService>(pub Arc<T>);
                     impl<
                         T: GrpcInferenceService,
-                    > tonic::server::UnaryService<super::ServerLiveRequest>
+                    > tonic::server::UnaryService<crate::inference::ServerLiveRequest>
                     for ServerLiveSvc<T> {
-                        type Response = super::ServerLiveResponse;
+                        type Response = crate::inference::ServerLiveResponse;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::ServerLiveRequest>,
+                            request: tonic::Request<crate::inference::ServerLiveRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
@@ -1445,7 +1850,7 @@ pub mod grpc_inference_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ServerLiveSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::server_codec::BoundedCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1465,16 +1870,16 @@ pub mod grpc_inference_service_server {
                     struct ServerReadySvc<T: GrpcInferenceService>(pub Arc<T>);
                     impl<
                         T: GrpcInferenceService,
-                    > tonic::server::UnaryService<super::ServerReadyRequest>
+                    > tonic::server::UnaryService<crate::inference::ServerReadyRequest>
                     for ServerReadySvc<T> {
-                        type Response = super::ServerReadyResponse;
+                        type Response = crate::inference::ServerReadyResponse;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::ServerReadyRequest>,
+                            request: tonic::Request<crate::inference::ServerReadyRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
@@ -1491,7 +1896,7 @@ pub mod grpc_inference_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ServerReadySvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::server_codec::BoundedCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1511,16 +1916,16 @@ pub mod grpc_inference_service_server {
                     struct ModelReadySvc<T: GrpcInferenceService>(pub Arc<T>);
                     impl<
                         T: GrpcInferenceService,
-                    > tonic::server::UnaryService<super::ModelReadyRequest>
+                    > tonic::server::UnaryService<crate::inference::ModelReadyRequest>
                     for ModelReadySvc<T> {
-                        type Response = super::ModelReadyResponse;
+                        type Response = crate::inference::ModelReadyResponse;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::ModelReadyRequest>,
+                            request: tonic::Request<crate::inference::ModelReadyRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
@@ -1537,7 +1942,7 @@ pub mod grpc_inference_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ModelReadySvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::server_codec::BoundedCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1557,16 +1962,19 @@ pub mod grpc_inference_service_server {
                     struct ServerMetadataSvc<T: GrpcInferenceService>(pub Arc<T>);
                     impl<
                         T: GrpcInferenceService,
-                    > tonic::server::UnaryService<super::ServerMetadataRequest>
-                    for ServerMetadataSvc<T> {
-                        type Response = super::ServerMetadataResponse;
+                    > tonic::server::UnaryService<
+                        crate::inference::ServerMetadataRequest,
+                    > for ServerMetadataSvc<T> {
+                        type Response = crate::inference::ServerMetadataResponse;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::ServerMetadataRequest>,
+                            request: tonic::Request<
+                                crate::inference::ServerMetadataRequest,
+                            >,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
@@ -1586,7 +1994,7 @@ pub mod grpc_inference_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ServerMetadataSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::server_codec::BoundedCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1606,16 +2014,18 @@ pub mod grpc_inference_service_server {
                     struct ModelMetadataSvc<T: GrpcInferenceService>(pub Arc<T>);
                     impl<
                         T: GrpcInferenceService,
-                    > tonic::server::UnaryService<super::ModelMetadataRequest>
+                    > tonic::server::UnaryService<crate::inference::ModelMetadataRequest>
                     for ModelMetadataSvc<T> {
-                        type Response = super::ModelMetadataResponse;
+                        type Response = crate::inference::ModelMetadataResponse;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::ModelMetadataRequest>,
+                            request: tonic::Request<
+                                crate::inference::ModelMetadataRequest,
+                            >,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
@@ -1632,7 +2042,7 @@ pub mod grpc_inference_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ModelMetadataSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::server_codec::BoundedCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1652,16 +2062,16 @@ pub mod grpc_inference_service_server {
                     struct ModelInferSvc<T: GrpcInferenceService>(pub Arc<T>);
                     impl<
                         T: GrpcInferenceService,
-                    > tonic::server::UnaryService<super::ModelInferRequest>
+                    > tonic::server::UnaryService<crate::inference::ModelInferRequest>
                     for ModelInferSvc<T> {
-                        type Response = super::ModelInferResponse;
+                        type Response = crate::inference::ModelInferResponse;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::ModelInferRequest>,
+                            request: tonic::Request<crate::inference::ModelInferRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
@@ -1678,7 +2088,7 @@ pub mod grpc_inference_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ModelInferSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::server_codec::BoundedCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1698,9 +2108,10 @@ pub mod grpc_inference_service_server {
                     struct ModelStreamInferSvc<T: GrpcInferenceService>(pub Arc<T>);
                     impl<
                         T: GrpcInferenceService,
-                    > tonic::server::StreamingService<super::ModelInferRequest>
-                    for ModelStreamInferSvc<T> {
-                        type Response = super::ModelStreamInferResponse;
+                    > tonic::server::StreamingService<
+                        crate::inference::ModelInferRequest,
+                    > for ModelStreamInferSvc<T> {
+                        type Response = crate::inference::ModelStreamInferResponse;
                         type ResponseStream = T::ModelStreamInferStream;
                         type Future = BoxFuture<
                             tonic::Response<Self::ResponseStream>,
@@ -1709,7 +2120,7 @@ pub mod grpc_inference_service_server {
                         fn call(
                             &mut self,
                             request: tonic::Request<
-                                tonic::Streaming<super::ModelInferRequest>,
+                                tonic::Streaming<crate::inference::ModelInferRequest>,
                             >,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
@@ -1730,7 +2141,7 @@ pub mod grpc_inference_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ModelStreamInferSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::server_codec::BoundedCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1750,16 +2161,16 @@ pub mod grpc_inference_service_server {
                     struct ModelConfigSvc<T: GrpcInferenceService>(pub Arc<T>);
                     impl<
                         T: GrpcInferenceService,
-                    > tonic::server::UnaryService<super::ModelConfigRequest>
+                    > tonic::server::UnaryService<crate::inference::ModelConfigRequest>
                     for ModelConfigSvc<T> {
-                        type Response = super::ModelConfigResponse;
+                        type Response = crate::inference::ModelConfigResponse;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::ModelConfigRequest>,
+                            request: tonic::Request<crate::inference::ModelConfigRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
@@ -1776,7 +2187,7 @@ pub mod grpc_inference_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ModelConfigSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::server_codec::BoundedCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1796,16 +2207,19 @@ pub mod grpc_inference_service_server {
                     struct ModelStatisticsSvc<T: GrpcInferenceService>(pub Arc<T>);
                     impl<
                         T: GrpcInferenceService,
-                    > tonic::server::UnaryService<super::ModelStatisticsRequest>
-                    for ModelStatisticsSvc<T> {
-                        type Response = super::ModelStatisticsResponse;
+                    > tonic::server::UnaryService<
+                        crate::inference::ModelStatisticsRequest,
+                    > for ModelStatisticsSvc<T> {
+                        type Response = crate::inference::ModelStatisticsResponse;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::ModelStatisticsRequest>,
+                            request: tonic::Request<
+                                crate::inference::ModelStatisticsRequest,
+                            >,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
@@ -1825,7 +2239,7 @@ pub mod grpc_inference_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ModelStatisticsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::server_codec::BoundedCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1845,16 +2259,19 @@ pub mod grpc_inference_service_server {
                     struct RepositoryIndexSvc<T: GrpcInferenceService>(pub Arc<T>);
                     impl<
                         T: GrpcInferenceService,
-                    > tonic::server::UnaryService<super::RepositoryIndexRequest>
-                    for RepositoryIndexSvc<T> {
-                        type Response = super::RepositoryIndexResponse;
+                    > tonic::server::UnaryService<
+                        crate::inference::RepositoryIndexRequest,
+                    > for RepositoryIndexSvc<T> {
+                        type Response = crate::inference::RepositoryIndexResponse;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::RepositoryIndexRequest>,
+                            request: tonic::Request<
+                                crate::inference::RepositoryIndexRequest,
+                            >,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
@@ -1874,7 +2291,7 @@ pub mod grpc_inference_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RepositoryIndexSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::server_codec::BoundedCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1894,16 +2311,19 @@ pub mod grpc_inference_service_server {
                     struct RepositoryModelLoadSvc<T: GrpcInferenceService>(pub Arc<T>);
                     impl<
                         T: GrpcInferenceService,
-                    > tonic::server::UnaryService<super::RepositoryModelLoadRequest>
-                    for RepositoryModelLoadSvc<T> {
-                        type Response = super::RepositoryModelLoadResponse;
+                    > tonic::server::UnaryService<
+                        crate::inference::RepositoryModelLoadRequest,
+                    > for RepositoryModelLoadSvc<T> {
+                        type Response = crate::inference::RepositoryModelLoadResponse;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::RepositoryModelLoadRequest>,
+                            request: tonic::Request<
+                                crate::inference::RepositoryModelLoadRequest,
+                            >,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
@@ -1923,7 +2343,7 @@ pub mod grpc_inference_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RepositoryModelLoadSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::server_codec::BoundedCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1943,16 +2363,19 @@ pub mod grpc_inference_service_server {
                     struct RepositoryModelUnloadSvc<T: GrpcInferenceService>(pub Arc<T>);
                     impl<
                         T: GrpcInferenceService,
-                    > tonic::server::UnaryService<super::RepositoryModelUnloadRequest>
-                    for RepositoryModelUnloadSvc<T> {
-                        type Response = super::RepositoryModelUnloadResponse;
+                    > tonic::server::UnaryService<
+                        crate::inference::RepositoryModelUnloadRequest,
+                    > for RepositoryModelUnloadSvc<T> {
+                        type Response = crate::inference::RepositoryModelUnloadResponse;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::RepositoryModelUnloadRequest>,
+                            request: tonic::Request<
+                                crate::inference::RepositoryModelUnloadRequest,
+                            >,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {
@@ -1972,7 +2395,7 @@ pub mod grpc_inference_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RepositoryModelUnloadSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::server_codec::BoundedCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,

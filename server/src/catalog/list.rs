@@ -5,10 +5,10 @@
 
 use std::time::SystemTime;
 
-use rusqlite::{Connection, ToSql, params_from_iter};
+use rusqlite::{Connection, Rows, ToSql, params_from_iter};
 
 use super::{CatalogEntry, row, source_kind::SourceKind};
-use crate::model::{ModelId, ModelKind};
+use crate::model::{ModelId, ModelKind, Suspension};
 
 /// What to list.
 #[derive(Clone, Debug, Default)]
@@ -21,7 +21,7 @@ pub struct ListQuery {
     pub descending: bool,
     /// Only what comes after this position.
     pub after: Option<ListPosition>,
-    /// Most entries of the page.
+    /// Most entries of the page. It has fewer where they are long.
     pub limit: usize,
 }
 
@@ -69,6 +69,20 @@ pub struct ListPage {
     pub total: u64,
 }
 
+/// What a list of everything needs of an entry.
+#[derive(Clone, Debug)]
+pub struct EntrySummary {
+    /// The model.
+    pub id: ModelId,
+    /// As [`CatalogEntry::version`].
+    pub version: u64,
+    /// As [`CatalogEntry::suspended`].
+    pub suspended: Option<Suspension>,
+}
+
+/// Bytes of a page as they are on disk, as far as one entry is not longer: specs have templates of hundreds of kilobytes.
+const MAX_PAGE_BYTES: usize = 12 << 20;
+
 /// The query.
 struct Sql {
     conditions: Vec<String>,
@@ -112,10 +126,8 @@ pub(super) fn page(connection: &Connection, query: &ListQuery) -> rusqlite::Resu
         query.limit.saturating_add(1),
     );
     let mut statement = connection.prepare_cached(&text)?;
-    let rows = statement.query_map(params_from_iter(&sql.values), row::read)?;
-    let mut entries = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-    let more = entries.len() > query.limit;
-    entries.truncate(query.limit);
+    let rows = statement.query(params_from_iter(&sql.values))?;
+    let (entries, more) = first(rows, query.limit)?;
     let last = entries.last().filter(|_| more);
     let next = last.map(|entry| query.order.position(entry));
     Ok(ListPage {
@@ -123,6 +135,21 @@ pub(super) fn page(connection: &Connection, query: &ListQuery) -> rusqlite::Resu
         next,
         total,
     })
+}
+
+/// The entries of the first `limit` rows, or of fewer where they are long, and whether there are more.
+fn first(mut rows: Rows<'_>, limit: usize) -> rusqlite::Result<(Vec<CatalogEntry>, bool)> {
+    let mut entries = Vec::new();
+    let mut bytes = 0_usize;
+    while let Some(row) = rows.next()? {
+        bytes = bytes.saturating_add(row::bytes(row)?);
+        let is_full = bytes > MAX_PAGE_BYTES && !entries.is_empty();
+        if is_full || entries.len() == limit {
+            return Ok((entries, true));
+        }
+        entries.push(row::read(row)?);
+    }
+    Ok((entries, false))
 }
 
 /// Entries that are to be loaded or were being loaded: required ones first, then by priority.
@@ -134,6 +161,20 @@ pub(super) fn to_reconcile(connection: &Connection) -> rusqlite::Result<Vec<Cata
     ))?;
     let rows = statement.query_map([], row::read)?;
     rows.collect()
+}
+
+/// Summaries of all entries, by id.
+pub(super) fn summaries(connection: &Connection) -> rusqlite::Result<Vec<EntrySummary>> {
+    let mut statement =
+        connection.prepare_cached("SELECT id, version, suspended FROM models ORDER BY id")?;
+    let summaries = statement.query_map([], |found| {
+        Ok(EntrySummary {
+            id: row::id(found, 0)?,
+            version: found.get::<_, i64>(1)?.unsigned_abs(),
+            suspended: row::json(found, 2)?,
+        })
+    })?;
+    summaries.collect()
 }
 
 /// Ids of all models, or of the first `limit`, in order.

@@ -48,6 +48,16 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<CatalogEntry> {
     })
 }
 
+/// How long the entry of a row of [`COLUMNS`] is, about, without reading it.
+pub(super) fn bytes(row: &Row<'_>) -> rusqlite::Result<usize> {
+    let mut bytes = 0;
+    for column in [2, 11] {
+        let text = row.get_ref(column)?.as_str_or_null()?;
+        bytes += text.map_or(0, str::len);
+    }
+    Ok(bytes)
+}
+
 /// The entry that `name` stands for: an id or an alias.
 pub(super) fn find(
     connection: &Connection,

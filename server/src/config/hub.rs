@@ -19,7 +19,7 @@ use crate::download::{HubOptions, HubToken, Repositories};
 #[serde(default, deny_unknown_fields)]
 #[group(skip)]
 pub struct HubLayer {
-    /// Model hub that speaks the Hugging Face protocol [default: huggingface.co]
+    /// Model hub that speaks the Hugging Face protocol [default: https://huggingface.co]
     #[arg(
         long,
         env = "HANGAR_HUB_ENDPOINT",

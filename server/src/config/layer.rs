@@ -42,7 +42,7 @@ pub struct Layer {
           num_args = 0..=1, require_equals = true, default_missing_value = "true",
           value_parser = BoolishValueParser::new())]
     pub insecure_listen: Option<bool>,
-    /// Most connections of a port at the same time [default: 1024]
+    /// Most connections of a port at the same time; for one more, one that is idle is closed [default: 1024]
     #[arg(
         long,
         env = "HANGAR_MAX_CONNECTIONS",
@@ -50,7 +50,24 @@ pub struct Layer {
         help_heading = "Network"
     )]
     pub max_connections: Option<usize>,
-    /// Largest request message, for example 16MiB [default: 16MiB]
+    /// A connection without a call for this long is closed [default: 5m]
+    #[arg(
+        long,
+        env = "HANGAR_MAX_CONNECTION_IDLE",
+        value_name = "TIME",
+        help_heading = "Network"
+    )]
+    pub max_connection_idle: Option<Seconds>,
+    /// A connection this old, a tenth more or less, gets no new calls and is closed once those that it has have ended
+    /// [default: 1h]
+    #[arg(
+        long,
+        env = "HANGAR_MAX_CONNECTION_AGE",
+        value_name = "TIME",
+        help_heading = "Network"
+    )]
+    pub max_connection_age: Option<Seconds>,
+    /// Largest request message for a model, for example 16MiB; what concerns its entry has at most 1 MiB [default: 16MiB]
     #[arg(
         long,
         env = "HANGAR_MAX_REQUEST_BYTES",
@@ -58,6 +75,15 @@ pub struct Layer {
         help_heading = "Network"
     )]
     pub max_request_bytes: Option<Size>,
+    /// Most memory of all requests together, from their first bytes to the ends of their calls; the first 64 KiB of each are free
+    /// [default: 256MiB, or four times max_request_bytes]
+    #[arg(
+        long,
+        env = "HANGAR_MAX_REQUEST_MEMORY",
+        value_name = "SIZE",
+        help_heading = "Network"
+    )]
+    pub max_request_memory: Option<Size>,
     /// Offer server reflection to tools such as grpcurl [default: true]
     #[arg(long, env = "HANGAR_REFLECTION", value_name = "BOOL", help_heading = "Network",
           num_args = 0..=1, require_equals = true, default_missing_value = "true",
@@ -321,7 +347,8 @@ pub struct Layer {
         help_heading = "Watching"
     )]
     pub watch_ring: Option<usize>,
-    /// A watch stream without an event for this long gets a heartbeat [default: 15s]
+    /// A watch stream without an event for this long gets a heartbeat; at most 30s, since clients take one that gets
+    /// nothing for a minute for broken [default: 15s]
     #[arg(
         long,
         env = "HANGAR_WATCH_HEARTBEAT",

@@ -1,20 +1,83 @@
-//! The page of settings is what their definitions say.
+//! The page of settings is what their definitions say, and that is how they are.
 
 use std::fmt::Write;
 
 use anyhow::Result;
-use clap::{Arg, CommandFactory};
+use clap::{Arg, CommandFactory, Parser};
 
-use super::Cli;
+use super::{Cli, Command, Settings};
 
 const PROTOS: &str = "proto/hangar/v1";
 
-/// The arguments of `hangar serve` that are settings.
-fn settings() -> Vec<Arg> {
-    let command = Cli::command();
+/// Settings that the page leaves out: for tests.
+const HIDDEN: [&str; 1] = ["history_interval"];
+
+/// Settings whose variable is not theirs alone, and so has another name than theirs.
+const COMMON_VARIABLES: [(&str, &str); 1] = [("otlp_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT")];
+
+/// Settings whose default depends on others or on where the server runs, or which have none: it is told in words.
+const TOLD_IN_WORDS: [&str; 11] = [
+    "data_dir",
+    "runtime_dir",
+    "model_root",
+    "worker",
+    "worker_cuda",
+    "hub_token_file",
+    "hub_cache_dir",
+    "hub_repositories",
+    "memory_limit",
+    "log_format",
+    "otlp_endpoint",
+];
+
+/// Values, of which each setting takes at least one that is not its default.
+const VALUES: [&str; 13] = [
+    "7",
+    "7s",
+    "0.5",
+    "8KiB",
+    "true",
+    "false",
+    "127.0.0.1:7",
+    "http://localhost:7",
+    "/",
+    "/bin/sh",
+    "text",
+    "json",
+    "required",
+];
+
+/// All settings: the arguments of `hangar serve` but for the configuration file.
+fn all() -> Vec<Arg> {
+    let mut command = Cli::command();
+    command.build();
     let serve = command.find_subcommand("serve").expect("hangar serve");
-    let listed = |argument: &&Arg| argument.get_help_heading().is_some() && !argument.is_hide_set();
-    serve.get_arguments().filter(listed).cloned().collect()
+    let others = ["config", "help", "version"];
+    let is_setting = |argument: &&Arg| !others.contains(&argument.get_id().as_str());
+    serve.get_arguments().filter(is_setting).cloned().collect()
+}
+
+/// Those that the page has.
+fn settings() -> Vec<Arg> {
+    let mut settings = all();
+    settings.retain(|setting| !setting.is_hide_set());
+    settings
+}
+
+/// The key of a setting in the file.
+fn key(setting: &Arg) -> String {
+    setting.get_long().expect("a flag").replace('-', "_")
+}
+
+/// What the server runs with where these arguments are given; nothing where they are refused.
+fn with(arguments: &[String]) -> Option<Settings> {
+    let arguments = ["hangar", "serve"]
+        .into_iter()
+        .chain(arguments.iter().map(String::as_str));
+    match Cli::try_parse_from(arguments).ok()?.command {
+        Command::Serve(serve) => Settings::load(serve.settings).ok(),
+        Command::Demo(_) => None,
+    }
 }
 
 /// The words of a setting, and its default.
@@ -28,8 +91,7 @@ fn words(setting: &Arg) -> (String, String) {
 }
 
 fn row(setting: &Arg) -> String {
-    let flag = setting.get_long().expect("a flag");
-    let key = flag.replace('-', "_");
+    let key = key(setting);
     let variable = setting.get_env().expect("a variable").to_string_lossy();
     let (meaning, default) = words(setting);
     let values: Vec<_> = setting
@@ -60,6 +122,51 @@ fn the_page_of_settings_is_what_their_definitions_say() -> Result<()> {
         writeln!(page, "{}", row(&setting))?;
     }
     hangar_codegen::pages::check("docs/configuration.md", "settings", &page)
+}
+
+#[test]
+fn every_setting_has_its_place_and_its_variable() {
+    for setting in all() {
+        let key = key(&setting);
+        assert!(setting.get_help_heading().is_some(), "{key} has no heading");
+        assert_eq!(setting.is_hide_set(), HIDDEN.contains(&&*key), "{key}");
+        let common = COMMON_VARIABLES.iter().find(|(of, _)| *of == key);
+        let variable = match common {
+            Some((_, variable)) => (*variable).to_owned(),
+            None => format!("HANGAR_{}", key.to_uppercase()),
+        };
+        assert_eq!(setting.get_env(), Some(variable.as_ref()), "{key}");
+    }
+}
+
+#[test]
+fn every_default_is_as_it_is_told() {
+    let defaults = with(&[]).expect("defaults");
+    for setting in all() {
+        let (key, (_, told)) = (key(&setting), words(&setting));
+        if TOLD_IN_WORDS.contains(&&*key) {
+            continue;
+        }
+        let given = with(&[format!("--{}={told}", key.replace('_', "-"))]);
+        assert_eq!(
+            given.as_ref(),
+            Some(&defaults),
+            "{key} is not {told} by default"
+        );
+    }
+}
+
+#[test]
+fn every_setting_changes_what_the_server_runs_with() {
+    let defaults = with(&[]).expect("defaults");
+    for setting in all() {
+        let flag = setting.get_long().expect("a flag");
+        let mut given = VALUES
+            .iter()
+            .filter_map(|value| with(&[format!("--{flag}={value}")]));
+        let changes = given.any(|settings| settings != defaults);
+        assert!(changes, "--{flag} does nothing");
+    }
 }
 
 #[test]

@@ -21,13 +21,19 @@ impl Settings {
         let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let time_limits = TimeLimits::of(&layer)?;
         let data_dir = directories::data_dir(layer.data_dir)?;
+        let max_request_bytes = values::size("max_request_bytes", layer.max_request_bytes)?;
+        let max_request_memory =
+            values::request_memory(layer.max_request_memory, max_request_bytes)?;
+        let device_loads = layer.max_concurrent_device_loads;
+        let watermark = layer.memory_high_watermark;
         Ok(Self {
             time_limits,
             listen: layer.listen.unwrap_or(loopback(50051)),
             ops_listen: layer.ops_listen.unwrap_or(loopback(9464)),
             insecure_listen: layer.insecure_listen.unwrap_or(false),
             max_connections: count("max_connections", layer.max_connections, 1024)?,
-            max_request_bytes: values::size("max_request_bytes", layer.max_request_bytes)?,
+            max_request_bytes,
+            max_request_memory,
             reflection: layer.reflection.unwrap_or(true),
             runtime_dir: directories::runtime_dir(layer.runtime_dir, &data_dir)?,
             hub: layer.hub.resolve(&data_dir)?,
@@ -36,18 +42,10 @@ impl Settings {
             worker: directories::worker(layer.worker)?,
             worker_cuda: directories::worker_cuda(layer.worker_cuda)?,
             max_concurrent_loads: count("max_concurrent_loads", layer.max_concurrent_loads, 2)?,
-            max_concurrent_device_loads: count(
-                "max_concurrent_device_loads",
-                layer.max_concurrent_device_loads,
-                1,
-            )?,
+            max_concurrent_device_loads: count("max_concurrent_device_loads", device_loads, 1)?,
             prepared_cache_size: layer.prepared_cache_size.map_or(64 << 30, u64::from),
             memory_limit: layer.memory_limit.map(u64::from),
-            memory_high_watermark: ratio(
-                "memory_high_watermark",
-                layer.memory_high_watermark,
-                0.9,
-            )?,
+            memory_high_watermark: ratio("memory_high_watermark", watermark, 0.9)?,
             readiness: layer.readiness.unwrap_or_default(),
             max_models: count("max_models", layer.max_models, 100_000)?,
             models: models::declared(layer.models.unwrap_or_default())?,
@@ -58,7 +56,7 @@ impl Settings {
             )?,
             default_max_queue: layer.default_max_queue.unwrap_or(64),
             watch_ring: count("watch_ring", layer.watch_ring, 10_000)?,
-            watch_heartbeat: positive("watch_heartbeat", layer.watch_heartbeat, seconds(15))?,
+            watch_heartbeat: values::heartbeat("watch_heartbeat", layer.watch_heartbeat)?,
             max_watchers: count("max_watchers", layer.max_watchers, 1024)?,
             history_interval: positive("history_interval", layer.history_interval, seconds(60))?,
             log_format: layer.log_format.unwrap_or_else(LogFormat::detect),

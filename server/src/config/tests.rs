@@ -191,6 +191,16 @@ fn a_bad_value_in_a_file_is_refused_by_name() {
         ),
         ("kill_timeout = \"0s\"", "kill_timeout", "more than 0s"),
         (
+            "hang_timeout = \"400000000000years\"",
+            "hang_timeout",
+            "at most 365days",
+        ),
+        (
+            "watch_heartbeat = \"31s\"",
+            "watch_heartbeat",
+            "at most 30s",
+        ),
+        (
             "otlp_endpoint = \"localhost\"",
             "otlp_endpoint",
             "http://localhost:4317",

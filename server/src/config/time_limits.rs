@@ -5,8 +5,13 @@ use std::time::Duration;
 use super::{ConfigError, Layer, values::positive};
 
 /// How long things may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(test, derive(PartialEq))]
 pub struct TimeLimits {
+    /// A connection without a call for this long is ended.
+    pub connection_idle: Duration,
+    /// And so is one this old, about, once its calls have ended.
+    pub connection_age: Duration,
     /// Longest load, where the request does not say.
     pub load: Duration,
     /// Longest drain of an unload, where the request does not say.
@@ -45,7 +50,10 @@ impl TimeLimits {
     /// [`ConfigError::Invalid`] naming the setting.
     pub(super) fn of(layer: &Layer) -> Result<Self, ConfigError> {
         let seconds = Duration::from_secs;
+        let (idle, age) = (layer.max_connection_idle, layer.max_connection_age);
         Ok(Self {
+            connection_idle: positive("max_connection_idle", idle, seconds(300))?,
+            connection_age: positive("max_connection_age", age, seconds(3600))?,
             load: positive("load_timeout", layer.load_timeout, seconds(300))?,
             drain: layer.drain_timeout.map_or(seconds(30), Duration::from),
             ready: positive("ready_timeout", layer.ready_timeout, seconds(30))?,

@@ -39,6 +39,12 @@ pub struct Seconds(Duration);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size(u64);
 
+/// As good as for ever, and clocks can hold what it leads to.
+const LONGEST: Duration = Duration::from_hours(365 * 24);
+
+/// The longest time between two heartbeats: clients take a server that says nothing for twice as long for gone.
+const LONGEST_HEARTBEAT: Duration = Duration::from_secs(30);
+
 /// A text that is not a value of its kind.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
@@ -61,11 +67,16 @@ impl FromStr for Seconds {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        humantime::parse_duration(text).map(Self).map_err(|error| {
+        let span = humantime::parse_duration(text).map_err(|error| {
             ValueError(format!(
                 "{text:?} is not a span of time ({error}): write it like 30s, 5m or 50ms"
             ))
-        })
+        })?;
+        if span > LONGEST {
+            let words = "is out of range: must be at most 365days";
+            return Err(ValueError(format!("{text:?} {words}")));
+        }
+        Ok(Self(span))
     }
 }
 
@@ -118,6 +129,18 @@ pub(super) fn positive(
     }
 }
 
+/// Time between heartbeats of a watch: more than none, and short enough for clients.
+pub(super) fn heartbeat(
+    key: &'static str,
+    given: Option<Seconds>,
+) -> Result<Duration, ConfigError> {
+    let time = positive(key, given, Duration::from_secs(15))?;
+    if time > LONGEST_HEARTBEAT {
+        return Err(ConfigError::invalid(key, "must be at most 30s"));
+    }
+    Ok(time)
+}
+
 /// Size of a request: from 4 KiB to 2 GiB, the most that a gRPC message can have in practice.
 pub(super) fn size(key: &'static str, given: Option<Size>) -> Result<usize, ConfigError> {
     let allowed = ByteSize::kib(4)..=ByteSize::gib(2);
@@ -129,6 +152,25 @@ pub(super) fn size(key: &'static str, given: Option<Size>) -> Result<usize, Conf
             format!("{size} is out of range: must be from 4KiB to 2GiB"),
         )),
     }
+}
+
+/// Memory of all requests, which has to do for one of the largest: for its bytes, and for what becomes of them.
+pub(super) fn request_memory(
+    given: Option<Size>,
+    max_request_bytes: usize,
+) -> Result<usize, ConfigError> {
+    let Some(Size(given)) = given else {
+        return Ok((256 << 20).max(4 * max_request_bytes));
+    };
+    let least = 2 * max_request_bytes;
+    usize::try_from(given)
+        .ok()
+        .filter(|given| *given >= least)
+        .ok_or_else(|| {
+            let least = ByteSize::b(least as u64);
+            let what = format!("must be at least twice max_request_bytes, which is {least}");
+            ConfigError::invalid("max_request_memory", what)
+        })
 }
 
 /// From 0 to 1.

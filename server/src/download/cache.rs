@@ -6,7 +6,8 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    fs::{self, File},
+    io::{self, Write},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
 };
@@ -30,6 +31,15 @@ pub(super) enum Completeness {
     Recorded,
     /// Also when it has all that a load cannot do without: others may have filled the cache.
     Any,
+}
+
+/// What is there of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Present {
+    /// Bytes of its contents.
+    pub(super) bytes: u64,
+    /// Whether that is all, and known to be what the hub announced.
+    pub(super) is_whole: bool,
 }
 
 /// One repository.
@@ -64,17 +74,23 @@ impl Repository {
         fs::metadata(self.blob(file)).is_ok_and(|blob| blob.is_file() && blob.len() == file.size)
     }
 
-    /// The bytes of each of `files` that are there. Makes the directory for the others.
-    pub(super) async fn present_bytes(&self, files: &[HubFile]) -> io::Result<Vec<u64>> {
+    /// What is there of each of `files`. Makes the directory for the others.
+    pub(super) async fn present(&self, files: &[HubFile]) -> io::Result<Vec<Present>> {
         let (repository, files) = (self.clone(), files.to_vec());
         off_thread(move || {
             fs::create_dir_all(repository.root.join("blobs"))?;
             let present = |file: &HubFile| {
                 if repository.has(file) {
-                    return file.size;
+                    return Present {
+                        bytes: file.size,
+                        is_whole: true,
+                    };
                 }
                 let part = fs::metadata(repository.part(file)).map_or(0, |part| part.len());
-                if part > file.size { 0 } else { part }
+                Present {
+                    bytes: if part > file.size { 0 } else { part },
+                    is_whole: false,
+                }
             };
             Ok(files.iter().map(present).collect())
         })
@@ -152,9 +168,10 @@ impl Repository {
         Some(text.trim().to_owned()).filter(|commit| file_names::is_commit(commit))
     }
 
+    /// The names of what a load needs, as they were recorded. A record that a loss of power has emptied or cut off is none.
     fn recorded(&self, commit: &str) -> Option<Vec<String>> {
         let text = fs::read_to_string(self.root.join("complete").join(commit)).ok()?;
-        Some(text.lines().map(ToOwned::to_owned).collect())
+        selection::choose(&text.lines().collect(), &[]).ok()
     }
 
     /// The names of what can be loaded, in a snapshot that others have made.
@@ -207,10 +224,12 @@ impl Repository {
     }
 }
 
-/// Writes `text` to `path` so that there is never a half of it.
+/// Writes `text` to `path` so that there is never a half of it, not even after a loss of power.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let temporary = temp_sibling(path)?;
-    fs::write(&temporary, text)?;
+    let mut file = File::create(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
     fs::rename(temporary, path)
 }
 

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::{
     DownloadError, HubOptions, file_names,
-    listing::{HubFile, Listed, Listing},
+    listing::{HubFile, Listing},
 };
 use crate::{model::HubSource, version::VERSION};
 
@@ -70,7 +70,7 @@ impl HubClient {
         self.stall_timeout
     }
 
-    /// The files of `source`'s repository at the commit that its revision stands for now.
+    /// The files that `source` asks for, at the commit that its revision stands for now.
     pub(super) async fn list(&self, source: &HubSource) -> Result<Listing, DownloadError> {
         let what = source_name(source);
         let (repository, revision) = (&source.repository, escaped(&source.revision));
@@ -83,23 +83,26 @@ impl HubClient {
             return Err(refused(response.status(), response.headers(), &what));
         }
         let body = self.body(response, &what).await?;
-        tokio::task::spawn_blocking(move || Listing::read(&body))
+        let wanted = source.files.clone();
+        tokio::task::spawn_blocking(move || Listing::read(&body, &wanted))
             .await
             .unwrap_or_else(|error| Err(DownloadError::Unavailable(error.to_string())))
     }
 
-    /// The files `names` with sizes and digests; the hub is asked for what the listing does not have.
+    /// The files of `listing` with sizes and digests; the hub is asked for what that does not have.
     pub(super) async fn describe(
         &self,
         source: &HubSource,
         listing: &Listing,
-        names: &[String],
     ) -> Result<Vec<HubFile>, DownloadError> {
-        let mut files = Vec::with_capacity(names.len());
-        for name in names {
-            let file = match listing.file(name).and_then(Listed::described) {
+        let mut files = Vec::with_capacity(listing.files.len());
+        for listed in &listing.files {
+            let file = match listed.described() {
                 Some(file) => file,
-                None => self.head(source, &listing.commit, name).await?,
+                None => {
+                    let name = &listed.name;
+                    self.head(source, &listing.commit, name).await?
+                }
             };
             files.push(file);
         }

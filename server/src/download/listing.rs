@@ -1,16 +1,17 @@
-//! What a repository has at one commit.
+//! What is to be downloaded of a repository at one commit.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{DownloadError, file_names};
+use super::{DownloadError, file_names, selection};
 
-/// The files of a repository at one commit. All names stay inside the directory that they are put in.
+/// The chosen files of a repository at one commit. All names stay inside the directory that they are put in.
 #[derive(Clone, Debug)]
 pub(super) struct Listing {
     pub(super) commit: String,
-    files: Vec<Listed>,
+    /// In the order in which they are to be brought.
+    pub(super) files: Vec<Listed>,
 }
 
 /// A file, as far as the listing says.
@@ -51,13 +52,13 @@ struct RepositoryInfo {
 }
 
 impl Listing {
-    /// Reads the hub's answer.
+    /// Reads the hub's answer, which may be long, and chooses from it: those of `wanted`, or all that loading needs.
     ///
     /// # Errors
     ///
     /// [`DownloadError::Unavailable`] when it cannot be understood, [`DownloadError::Unusable`] when a name
-    /// would lead out of its directory.
-    pub(super) fn read(body: &[u8]) -> Result<Self, DownloadError> {
+    /// would lead out of its directory, and as [`selection::choose`].
+    pub(super) fn read(body: &[u8], wanted: &[String]) -> Result<Self, DownloadError> {
         let info: RepositoryInfo = serde_json::from_slice(body).map_err(|error| {
             DownloadError::Unavailable(format!(
                 "the hub's list of files cannot be understood: {error}"
@@ -75,20 +76,18 @@ impl Listing {
                 file.name.chars().take(100).collect::<String>()
             )));
         }
+        let listed = info.siblings.into_iter();
+        let mut listed: BTreeMap<String, Listed> =
+            listed.map(|file| (file.name.clone(), file)).collect();
+        let names = listed.keys().map(String::as_str).collect();
+        let chosen = selection::choose(&names, wanted)?;
         Ok(Self {
             commit: info.sha,
-            files: info.siblings,
+            files: chosen
+                .iter()
+                .filter_map(|name| listed.remove(name))
+                .collect(),
         })
-    }
-
-    /// The names of all files.
-    pub(super) fn names(&self) -> BTreeSet<&str> {
-        self.files.iter().map(|file| file.name.as_str()).collect()
-    }
-
-    /// What is said of the file `name`.
-    pub(super) fn file(&self, name: &str) -> Option<&Listed> {
-        self.files.iter().find(|file| file.name == name)
     }
 }
 
@@ -127,7 +126,12 @@ mod tests {
 
     fn read(file: &str) -> Result<Listing, DownloadError> {
         let sha = "a".repeat(40);
-        Listing::read(format!(r#"{{"sha": "{sha}", "siblings": [{file}]}}"#).as_bytes())
+        let body = format!(r#"{{"sha": "{sha}", "siblings": [{file}]}}"#);
+        Listing::read(body.as_bytes(), &["m".to_owned()])
+    }
+
+    fn described(file: &str) -> Option<HubFile> {
+        read(file).unwrap().files[0].described()
     }
 
     #[test]
@@ -136,27 +140,24 @@ mod tests {
         let lfs = format!(
             r#"{{"rfilename": "m", "size": 9, "blobId": "c", "lfs": {{"sha256": "{digest}", "size": 9, "pointerSize": 1}}}}"#
         );
-        let listing = read(&lfs).unwrap();
-        let file = listing.file("m").and_then(Listed::described).unwrap();
+        let file = described(&lfs).unwrap();
         assert_eq!((file.size, file.sha256()), (9, Some(digest.as_str())));
-        let listing = read(r#"{"rfilename": "m", "size": 9, "blobId": "c"}"#).unwrap();
-        let file = listing.file("m").and_then(Listed::described).unwrap();
+        let file = described(r#"{"rfilename": "m", "size": 9, "blobId": "c"}"#).unwrap();
         assert_eq!(
             (file.size, file.blob.as_str(), file.sha256()),
             (9, "c", None)
         );
-        let bare = read(r#"{"rfilename": "m"}"#).unwrap();
-        assert_eq!(bare.file("m").and_then(Listed::described), None);
-        let evil = read(r#"{"rfilename": "m", "size": 1, "blobId": "../../x"}"#).unwrap();
-        assert_eq!(evil.file("m").and_then(Listed::described), None);
+        assert_eq!(described(r#"{"rfilename": "m"}"#), None);
+        let evil = r#"{"rfilename": "m", "size": 1, "blobId": "../../x"}"#;
+        assert_eq!(described(evil), None);
     }
 
     #[test]
     fn a_listing_with_a_name_that_leads_out_is_refused_as_a_whole() {
         let error = read(r#"{"rfilename": "../../.ssh/authorized_keys"}"#).unwrap_err();
         assert!(matches!(error, DownloadError::Unusable(_)), "{error:?}");
-        let error = Listing::read(br#"{"sha": "../..", "siblings": []}"#).unwrap_err();
+        let error = Listing::read(br#"{"sha": "../..", "siblings": []}"#, &[]).unwrap_err();
         assert!(error.is_transient(), "{error:?}");
-        assert!(Listing::read(b"<html>").unwrap_err().is_transient());
+        assert!(Listing::read(b"<html>", &[]).unwrap_err().is_transient());
     }
 }

@@ -5,7 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use super::{HubToken, Repositories};
 
 /// How the hub is used.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
+#[cfg_attr(test, derive(PartialEq))]
 pub struct HubOptions {
     /// The hub's URL, without a slash at its end.
     pub endpoint: String,

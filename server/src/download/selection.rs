@@ -24,6 +24,9 @@ const AUXILIARY_FILES: &[&str] = &[
     "config_sentence_transformers.json",
 ];
 
+/// Files that are chosen at most: more than any model has, and few enough to be asked about and linked one by one.
+const MAX_CHOSEN: usize = 10_000;
+
 /// Files whose names an error has.
 const MAX_NAMED: usize = 5;
 
@@ -32,7 +35,7 @@ const MAX_NAMED: usize = 5;
 ///
 /// # Errors
 ///
-/// [`DownloadError::Unusable`] when a wanted file is missing, or nothing is there that can be loaded.
+/// [`DownloadError::Unusable`] when a wanted file is missing, nothing is there that can be loaded, or it is in too many files.
 pub(super) fn choose(
     names: &BTreeSet<&str>,
     wanted: &[String],
@@ -56,8 +59,14 @@ pub(super) fn choose(
         ));
     }
     let auxiliary = names.iter().filter(|name| is_auxiliary(name));
-    let chosen = auxiliary.copied().chain(weights);
-    Ok(chosen.map(ToOwned::to_owned).collect())
+    let chosen: Vec<_> = auxiliary.copied().chain(weights).collect();
+    if chosen.len() > MAX_CHOSEN {
+        return Err(unusable(format!(
+            "the model is in {} files of the repository, and {MAX_CHOSEN} are the most that are downloaded",
+            chosen.len()
+        )));
+    }
+    Ok(chosen.into_iter().map(ToOwned::to_owned).collect())
 }
 
 /// The GGUF file among `files`, which is loaded in place of a directory.
@@ -197,6 +206,24 @@ mod tests {
         ];
         assert_eq!(chosen(&names, &[]), Ok(expected.map(String::from).to_vec()));
         assert_eq!(chosen(&names, &["m.gguf"]), Ok(vec!["m.gguf".to_owned()]));
+    }
+
+    #[test]
+    fn more_files_than_any_model_has_are_refused() {
+        let parts = |count: usize| {
+            let part = move |number| format!("model-{number}-of-{count}.safetensors");
+            let mut names: Vec<_> = (1..=count).map(part).collect();
+            names.push("config.json".to_owned());
+            names
+        };
+        let choose_all = |names: Vec<String>| {
+            let names: Vec<_> = names.iter().map(String::as_str).collect();
+            chosen(&names, &[])
+        };
+        let most = choose_all(parts(MAX_CHOSEN - 1));
+        assert_eq!(most.map(|chosen| chosen.len()), Ok(MAX_CHOSEN));
+        let error = choose_all(parts(MAX_CHOSEN)).expect_err("one too many");
+        assert!(error.contains("10000 are the most"), "{error}");
     }
 
     #[test]

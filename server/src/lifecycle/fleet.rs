@@ -22,9 +22,7 @@ use super::{
     tracked_model::TrackedModel,
 };
 use crate::{
-    catalog::{
-        Catalog, CatalogEntry, EntryChange, ListQuery, NewEntry, ResponseToStore, StorageError,
-    },
+    catalog::{Catalog, CatalogEntry, EntryChange, NewEntry, ResponseToStore, StorageError},
     model::{Etag, ModelId, StateKind, Status, Switch},
     prepared::PreparedCache,
     supervisor::Tasks,
@@ -140,20 +138,6 @@ impl Fleet {
     /// What to say of `id`, which nothing is registered under.
     pub async fn unknown(&self, id: &ModelId) -> UnknownModel {
         self.context.unknown(id).await
-    }
-
-    /// The entries of the first `limit` models, by id, and whether there are more.
-    ///
-    /// # Errors
-    ///
-    /// When the catalog cannot be read.
-    pub async fn first(&self, limit: usize) -> Result<(Vec<CatalogEntry>, bool), StorageError> {
-        let query = ListQuery {
-            limit,
-            ..ListQuery::default()
-        };
-        let page = self.catalog().list(query).await?;
-        Ok((page.entries, page.next.is_some()))
     }
 
     /// The id that `name`, an id or an alias, stands for.

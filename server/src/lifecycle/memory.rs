@@ -22,6 +22,7 @@ use super::{
     ledger::{Capacity, OtherModels, ReservationState, with_headroom},
 };
 use crate::{
+    failpoint,
     model::{Failure, ModelId, ModelMemory as Bytes, Reason},
     system::{Device, DeviceReading, SystemInfo, SystemMonitor},
 };
@@ -80,6 +81,10 @@ pub(super) struct MemoryFill {
     /// Share that the system can still give.
     pub(super) available_share: f64,
 }
+
+/// Share of the memory that has to be left: below it workers are killed before the system picks one, which may be the
+/// server. Nobody is let in into it.
+pub(super) const CRITICAL: f64 = 0.03;
 
 /// How long to wait for news of memory that nobody announces.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -210,7 +215,10 @@ impl MemoryAdmission {
     pub(super) fn fill(&self) -> MemoryFill {
         let system = self.0.system.sample();
         let total = system.memory_total_bytes.max(1) as f64;
-        let available_share = system.memory_available_bytes as f64 / total;
+        let available_share = match failpoint::is_ordered("memory-short") {
+            true => 0.0,
+            false => system.memory_available_bytes as f64 / total,
+        };
         let of_limit = self.0.limit.map_or(0.0, |limit| {
             self.ledgers().host.used_bytes() as f64 / limit.max(1) as f64
         });
@@ -228,7 +236,7 @@ impl MemoryAdmission {
         } = self.0.system.sample();
         Capacity {
             limit: self.0.limit.unwrap_or(memory_total_bytes),
-            available: memory_available_bytes,
+            available: memory_available_bytes.saturating_sub(critical(memory_total_bytes)),
         }
     }
 
@@ -382,6 +390,11 @@ async fn evict(id: &ModelId, need: &MemoryNeed, ids: Vec<ModelId>, evictor: &imp
         need.in_words()
     );
     join_all(ids.iter().map(|id| evictor.evict(id, &message))).await;
+}
+
+/// What has to be left of so many bytes.
+fn critical(total: u64) -> u64 {
+    (total as f64 * CRITICAL) as u64
 }
 
 /// Waits for a change. What is free also changes without the ledger.

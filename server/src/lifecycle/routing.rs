@@ -47,6 +47,15 @@ pub struct Admitted {
 
 /// A request that was not admitted.
 #[derive(Debug, thiserror::Error)]
+#[cfg_attr(
+    test,
+    derive(strum::EnumDiscriminants),
+    strum_discriminants(
+        name(AdmissionErrorKind),
+        doc = "Errors without their data.",
+        derive(strum::VariantArray)
+    )
+)]
 pub enum AdmissionError {
     /// No such model, or the catalog cannot be read.
     #[error(transparent)]

@@ -41,6 +41,7 @@ pub struct TrackedModel {
     status: StatusCell,
     usage: Arc<Usage>,
     admitted: AtomicU64,
+    settled: AtomicU64,
     pub(super) gate: Gate,
     /// The files that its worker was started with, where they can be watched.
     pub(super) files: ArcSwapOption<LoadedFiles>,
@@ -87,6 +88,7 @@ impl TrackedModel {
             facts: ArcSwap::from_pointee(facts),
             status,
             admitted: AtomicU64::new(0),
+            settled: AtomicU64::new(0),
             gate: Gate::default(),
             files: ArcSwapOption::empty(),
             commands,
@@ -253,9 +255,20 @@ impl TrackedModel {
         (admitted > 0).then_some(admitted)
     }
 
-    /// It may hold so much; zero for nothing.
+    /// It may hold so much; zero for nothing. Its worker is another one than before.
     pub(super) fn set_admitted(&self, bytes: u64) {
+        self.settled.store(0, Ordering::Relaxed);
         self.admitted.store(bytes, Ordering::Relaxed);
+    }
+
+    /// What it held when it was loaded; zero until then.
+    pub(super) fn settled(&self) -> u64 {
+        self.settled.load(Ordering::Relaxed)
+    }
+
+    /// It is loaded, and held so much then.
+    pub(super) fn set_settled(&self, bytes: u64) {
+        self.settled.store(bytes, Ordering::Relaxed);
     }
 
     /// It is registered so, unless something newer is known. Says whether that was news.

@@ -217,9 +217,14 @@ impl WorkerMonitor {
         (blocks.total > 0).then_some(blocks)
     }
 
-    /// What the worker holds, as of the last look.
+    /// What the worker and its descendants hold, as of the last look.
     pub(super) fn memory(&self) -> ModelMemory {
         self.last.memory
+    }
+
+    /// What the worker alone holds of the host, in bytes, without its descendants, as of the last look.
+    pub(super) fn own_bytes(&self) -> u64 {
+        self.last.own_bytes
     }
 
     /// Looks, and gives what the worker holds now.

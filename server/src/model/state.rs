@@ -20,6 +20,8 @@
 mod transition;
 
 use strum::{EnumDiscriminants, IntoStaticStr, VariantArray};
+#[cfg(test)]
+use transition::EventKind;
 pub use transition::{Action, Cause, Event};
 
 use super::{Failure, LoadId, Reason, RestartPolicy};
@@ -122,8 +124,10 @@ pub enum StateGroup {
     Load(LoadPhase),
     /// A wait between two attempts of a load.
     Retry,
-    /// The worker answers requests, newcomers or at least those that are left.
+    /// The worker answers requests.
     Serve,
+    /// The worker answers the requests that it has.
+    Drain,
     /// The worker is stopped.
     Stop,
 }
@@ -281,7 +285,8 @@ impl StateKind {
             Self::Starting => (StateGroup::Load(LoadPhase::Starting), true),
             Self::Loading => (StateGroup::Load(LoadPhase::Loading), true),
             Self::Warming => (StateGroup::Load(LoadPhase::Warming), true),
-            Self::Ready | Self::Draining => (StateGroup::Serve, true),
+            Self::Ready => (StateGroup::Serve, true),
+            Self::Draining => (StateGroup::Drain, true),
             Self::Unloading => (StateGroup::Stop, true),
             Self::Backoff => (StateGroup::Retry, false),
             Self::Failed => (StateGroup::Idle, false),
@@ -307,13 +312,19 @@ impl StateKind {
     pub fn load_phase(self) -> Option<LoadPhase> {
         match self.group() {
             StateGroup::Load(phase) => Some(phase),
-            StateGroup::Idle | StateGroup::Retry | StateGroup::Serve | StateGroup::Stop => None,
+            StateGroup::Idle | StateGroup::Retry => None,
+            StateGroup::Serve | StateGroup::Drain | StateGroup::Stop => None,
         }
     }
 
     /// Whether a load is under way, waits between attempts included.
     pub fn is_loading(self) -> bool {
         matches!(self.group(), StateGroup::Load(_) | StateGroup::Retry)
+    }
+
+    /// Whether an unload is under way.
+    pub fn is_unloading(self) -> bool {
+        matches!(self.group(), StateGroup::Drain | StateGroup::Stop)
     }
 
     /// Whether the model has a worker or is about to get one.

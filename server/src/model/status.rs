@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
+use strum::VariantArray;
 
 use super::{
     ConversationSupport, DataType, Failure, Format, Generation, LoadId, ModelId, ModelKind,
@@ -58,7 +59,7 @@ pub struct Suspension {
 }
 
 /// Causes of a suspension.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "snake_case")]
 pub enum SuspendCause {
     /// Room was needed.

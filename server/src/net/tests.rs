@@ -9,6 +9,8 @@ use tokio::{
 use super::*;
 
 const GRACE: Duration = Duration::from_millis(200);
+const SOON: Duration = Duration::from_millis(50);
+const NEVER: Duration = Duration::from_hours(1);
 
 struct Server {
     address: SocketAddr,
@@ -47,6 +49,16 @@ impl Server {
     }
 
     async fn http2(&self) -> hyper::client::conn::http2::SendRequest<axum::body::Body> {
+        self.connect().await.0
+    }
+
+    /// A client, and the task that ends with its connection.
+    async fn connect(
+        &self,
+    ) -> (
+        hyper::client::conn::http2::SendRequest<axum::body::Body>,
+        JoinHandle<()>,
+    ) {
         let stream = TcpStream::connect(self.address).await.unwrap();
         let executor = hyper_util::rt::TokioExecutor::new();
         let (sender, connection) =
@@ -54,8 +66,8 @@ impl Server {
                 .await
                 .unwrap();
         let connection = async { connection.await.unwrap_or_default() };
-        Supervisor::default().tasks().isolated("client", connection);
-        sender
+        let ended = Supervisor::default().tasks().isolated("client", connection);
+        (sender, ended)
     }
 
     fn get(&self, path: &str) -> Request<axum::body::Body> {
@@ -139,7 +151,11 @@ async fn what_is_left_after_the_grace_is_dropped() {
 
 #[tokio::test]
 async fn a_connection_over_the_limit_waits_for_another_to_end() {
-    let (server, _slow) = Server::start(ServeOptions::main(1)).await;
+    let options = ServeOptions {
+        yields_after: NEVER,
+        ..ServeOptions::main(1)
+    };
+    let (server, _slow) = Server::start(options).await;
     let mut first = server.http2().await;
     first.send_request(server.get("/")).await.unwrap();
     let mut second = server.http2().await;
@@ -151,4 +167,68 @@ async fn a_connection_over_the_limit_waits_for_another_to_end() {
     }
     drop(first);
     assert_eq!(waiting.await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_connection_without_streams_is_closed_and_one_with_a_stream_is_not() {
+    let options = ServeOptions {
+        max_idle: SOON,
+        ..ServeOptions::main(8)
+    };
+    let (server, mut slow) = Server::start(options).await;
+    let mut busy = server.http2().await;
+    let mut running = std::pin::pin!(busy.send_request(server.get("/slow")));
+    assert!(futures::poll!(running.as_mut()).is_pending());
+    slow.recv().await.unwrap();
+    // This one's time begins after the other one's has.
+    let (mut idle, ended) = server.connect().await;
+    ended.await.unwrap();
+    assert!(idle.send_request(server.get("/")).await.is_err());
+    assert!(futures::poll!(running.as_mut()).is_pending());
+    assert_eq!(
+        busy.send_request(server.get("/")).await.unwrap().status(),
+        200
+    );
+}
+
+#[tokio::test]
+async fn a_connection_that_is_old_gets_no_new_streams_and_keeps_those_that_it_has() {
+    let options = ServeOptions {
+        max_age: SOON,
+        ..ServeOptions::main(8)
+    };
+    let (server, mut slow) = Server::start(options).await;
+    let (mut client, ended, mut running) = loop {
+        let (mut client, ended) = server.connect().await;
+        let mut running = Box::pin(client.send_request(server.get("/slow")));
+        tokio::select! {
+            Some(()) = slow.recv() => break (client, ended, running),
+            // It was old already.
+            _ = running.as_mut() => {}
+        }
+    };
+    while client.ready().await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    assert!(futures::poll!(running.as_mut()).is_pending());
+    assert!(!ended.is_finished());
+}
+
+#[tokio::test]
+async fn the_connection_that_is_idle_for_longest_goes_for_another() {
+    let options = ServeOptions {
+        yields_after: Duration::ZERO,
+        ..ServeOptions::main(2)
+    };
+    let (server, _slow) = Server::start(options).await;
+    let (mut longest, ended) = server.connect().await;
+    let mut used = server.http2().await;
+    for client in [&mut longest, &mut used] {
+        let response = client.send_request(server.get("/")).await.unwrap();
+        assert_eq!(response.status(), 200);
+    }
+    let mut third = server.http2().await;
+    let response = third.send_request(server.get("/")).await.unwrap();
+    assert_eq!(response.status(), 200);
+    ended.await.unwrap();
 }

@@ -16,7 +16,11 @@ use hangar_client::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{error::ApiError, request_ids::RequestIds, validate::Violations};
+use super::{
+    error::ApiError,
+    request_ids::{RequestIds, remembered},
+    validate::Violations,
+};
 use crate::lifecycle::Fleet;
 
 /// Implements CatalogService.
@@ -54,7 +58,6 @@ impl CatalogService for CatalogApi {
         request: Request<CreateModelRequest>,
     ) -> Result<Response<CreateModelResponse>, Status> {
         let request = request.into_inner();
-        // Only what changes something is remembered.
         let id = remembered(&request.request_id, request.validate_only);
         let body = request.clone();
         let handlers = self.handlers.clone();
@@ -131,11 +134,6 @@ impl std::fmt::Debug for CatalogHandlers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("CatalogHandlers").finish_non_exhaustive()
     }
-}
-
-/// The request id that counts.
-fn remembered(id: &str, validate_only: bool) -> &str {
-    if validate_only { "" } else { id }
 }
 
 fn response<T>(

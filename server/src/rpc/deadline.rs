@@ -1,7 +1,8 @@
 //! Enforces the caller's deadline (`grpc-timeout`) over the whole call, streams included.
 //!
 //! Invariant: a call with a deadline ends with DEADLINE_EXCEEDED as soon as the deadline passes, and by
-//! then its handler or its response stream has been dropped. A call without one passes unchanged.
+//! then its handler or its response stream has been dropped. A call without one passes unchanged. One whose client takes
+//! nothing, and so not its end either, is reset a moment later.
 
 use std::{
     fmt,
@@ -19,9 +20,13 @@ use tonic_types::{ErrorDetails, StatusExt};
 use tower::{Layer, Service};
 
 use super::error::{DOMAIN, trailers};
+use crate::net::end_stream_at;
 
 /// Name of the header that carries the time-out of a call.
 const GRPC_TIMEOUT: &str = "grpc-timeout";
+
+/// Time that a client has to take the end of its call.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// When the caller of a request gives up; in the request's extensions if it set a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,6 +102,9 @@ where
         request.extensions_mut().insert(Deadline(deadline));
         let call = self.inner.call(request);
         Box::pin(async move {
+            if let Some(limit) = deadline.checked_add(LAST_WORD) {
+                end_stream_at(limit);
+            }
             match tokio::time::timeout_at(deadline, call).await {
                 Ok(response) => Ok(response?.map(|body| DeadlineBody::until(body, deadline))),
                 Err(_) => Ok(refusal(deadline_exceeded())),

@@ -14,20 +14,22 @@ use std::{
 
 use bytes::{BufMut, Bytes};
 use futures::{FutureExt, future::BoxFuture};
-use hangar_client::v1::{
-    GenerateRequest, WatchStatusRequest,
-    inference_service_server::{self, InferenceServiceServer},
-    model_service_server::{self, ModelServiceServer},
+use hangar_client::{
+    server_codec::BoundedDecoder,
+    v1::{
+        GenerateRequest, WatchStatusRequest,
+        inference_service_server::{self, InferenceServiceServer},
+        model_service_server::{self, ModelServiceServer},
+    },
 };
 use http_body_util::BodyExt;
-use prost::Message;
+use prost::{Message, Name};
 use tonic::{
     Request, Response, Status,
     body::Body,
     codec::{Codec, CompressionEncoding, EncodeBuf, Encoder},
     server::{Grpc, NamedService, ServerStreamingService},
 };
-use tonic_prost::ProstCodec;
 use tower::Service;
 
 use super::{encoded::EncodedStream, inference_service::InferenceApi, model_service::ModelApi};
@@ -71,8 +73,8 @@ fn path_of(service: &str, method: &str) -> Arc<str> {
 }
 
 impl WatchRoute {
-    /// Serves `api`, taking requests of at most `max_request_bytes`.
-    pub fn watch(api: Arc<ModelApi>, max_request_bytes: usize) -> Self {
+    /// Serves `api`, taking requests of at most `max_request_bytes`, and of `max_watch_bytes` for a watch.
+    pub fn watch(api: Arc<ModelApi>, max_request_bytes: usize, max_watch_bytes: usize) -> Self {
         let inner = ModelServiceServer::from_arc(api.clone())
             .accept_compressed(CompressionEncoding::Gzip)
             .accept_compressed(CompressionEncoding::Zstd)
@@ -85,7 +87,7 @@ impl WatchRoute {
             inner,
             path: path_of(model_service_server::SERVICE_NAME, WATCH_STATUS),
             method: Arc::new(method),
-            max_request_bytes,
+            max_request_bytes: max_watch_bytes,
         }
     }
 }
@@ -141,7 +143,7 @@ impl<S, R> Service<http::Request<Body>> for EncodedRoute<S, R>
 where
     S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
     S::Future: Send + 'static,
-    R: Message + Default + 'static,
+    R: Message + Default + Name + 'static,
 {
     type Response = http::Response<Body>;
     type Error = Infallible;
@@ -180,18 +182,18 @@ impl<R> ServerStreamingService<R> for MethodCall<R> {
     }
 }
 
-impl<R: Message + Default + 'static> Codec for EncodedCodec<R> {
+impl<R: Message + Default + Name + 'static> Codec for EncodedCodec<R> {
     type Encode = Bytes;
     type Decode = R;
     type Encoder = CopyBytes;
-    type Decoder = <ProstCodec<R, R> as Codec>::Decoder;
+    type Decoder = BoundedDecoder<R>;
 
     fn encoder(&mut self) -> CopyBytes {
         CopyBytes
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        ProstCodec::<R, R>::default().decoder()
+        BoundedDecoder::default()
     }
 }
 

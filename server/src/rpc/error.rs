@@ -24,6 +24,15 @@ use crate::{
 
 /// What can go wrong with a call. One match turns it into a status.
 #[derive(Debug)]
+#[cfg_attr(
+    test,
+    derive(strum::EnumDiscriminants),
+    strum_discriminants(
+        name(ApiErrorKind),
+        doc = "Errors without their data.",
+        derive(strum::VariantArray)
+    )
+)]
 pub enum ApiError {
     /// Fields are wrong: each with what is wrong about it.
     Invalid(Vec<(String, String)>),
@@ -90,6 +99,16 @@ pub enum ApiError {
         /// How many that is.
         limit: u32,
     },
+    /// Requests take as much memory together as they may.
+    RequestMemory {
+        /// How much that is, in bytes.
+        limit: usize,
+    },
+    /// As many requests of a call wait as may.
+    TooManyOfACall {
+        /// How many that is.
+        limit: usize,
+    },
     /// As many reloads wait for the inspection of their files as may.
     TooManyReloads {
         /// How many that is.
@@ -146,6 +165,8 @@ impl From<ApiError> for Status {
             ApiError::NotLoaded { model, why } => status::not_loaded(model, why),
             ApiError::Loading { model, retry } => status::loading(model, retry),
             ApiError::QueueFull { limit } => status::queue_full(limit),
+            ApiError::RequestMemory { limit } => status::request_memory(limit),
+            ApiError::TooManyOfACall { limit } => status::too_many_of_a_call(limit),
             ApiError::TooManyReloads { limit } => status::too_many_reloads(limit),
             ApiError::Failed(failure) => failed(failure, []),
             ApiError::LoadFailed {

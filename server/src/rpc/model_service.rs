@@ -23,7 +23,7 @@ use super::{
     encoded::EncodedStream,
     error::ApiError,
     info::{ServerStart, Sources},
-    request_ids::RequestIds,
+    request_ids::{RequestIds, remembered},
     validate::Violations,
     watch,
 };
@@ -183,10 +183,8 @@ impl ModelService for ModelApi {
             let request = request.clone();
             async move { Ok(handlers.load(request).await?) }.boxed()
         };
-        self.loads
-            .once(&request.request_id, &request, work)
-            .await
-            .map(Response::new)
+        let id = remembered(&request.request_id, request.validate_only);
+        self.loads.once(id, &request, work).await.map(Response::new)
     }
 
     async fn unload_model(
@@ -215,8 +213,9 @@ impl ModelService for ModelApi {
             let request = request.clone();
             async move { Ok(handlers.switch(request).await?) }.boxed()
         };
+        let id = remembered(&request.request_id, request.validate_only);
         self.switches
-            .once(&request.request_id, &request, work)
+            .once(id, &request, work)
             .await
             .map(Response::new)
     }

@@ -4,14 +4,18 @@
 //! of their protos, health, reflection itself, and the error details of `google.rpc`, which tools need to show error
 //! details in words. A port describes what it offers and nothing else.
 
+mod open_stream;
+
 use std::{
     convert::Infallible,
-    future::{Ready, ready},
+    future::ready,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
-use futures::future::Either;
+use futures::{FutureExt, future::BoxFuture};
+use open_stream::Requests;
+use tokio::sync::Semaphore;
 use tonic::{Status, body::Body, server::NamedService};
 use tonic_reflection::server::{Builder, Error, v1, v1alpha};
 use tower::Service;
@@ -33,20 +37,33 @@ pub struct Reflection<S> {
     port: ReflectedPort,
     build: fn(ReflectedPort) -> Result<S, Error>,
     built: Arc<OnceLock<Result<S, String>>>,
+    streams: Arc<Semaphore>,
 }
+
+/// Streams that may be open at the same time, of each port and version: tools open one for a short while.
+const MAX_STREAMS: usize = 64;
+
+/// Largest request in bytes: the name of a symbol or a file.
+const MAX_REQUEST_BYTES: usize = 4096;
 
 /// Reflection as `grpc.reflection.v1.ServerReflection`.
 pub fn v1(
     port: ReflectedPort,
 ) -> Reflection<v1::ServerReflectionServer<impl v1::ServerReflection>> {
-    Reflection::new(port, |port| builder(port).build_v1())
+    Reflection::new(port, |port| {
+        let server = builder(port).build_v1()?;
+        Ok(server.max_decoding_message_size(MAX_REQUEST_BYTES))
+    })
 }
 
 /// Reflection as `grpc.reflection.v1alpha.ServerReflection`, for older tools.
 pub fn v1alpha(
     port: ReflectedPort,
 ) -> Reflection<v1alpha::ServerReflectionServer<impl v1alpha::ServerReflection>> {
-    Reflection::new(port, |port| builder(port).build_v1alpha())
+    Reflection::new(port, |port| {
+        let server = builder(port).build_v1alpha()?;
+        Ok(server.max_decoding_message_size(MAX_REQUEST_BYTES))
+    })
 }
 
 /// A file that is in more than one set is registered once: the builder keeps the first of a name.
@@ -71,6 +88,7 @@ impl<S> Reflection<S> {
             port,
             build,
             built: Arc::default(),
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
         }
     }
 }
@@ -81,6 +99,7 @@ impl<S> Clone for Reflection<S> {
             port: self.port,
             build: self.build,
             built: Arc::clone(&self.built),
+            streams: Arc::clone(&self.streams),
         }
     }
 }
@@ -91,11 +110,13 @@ impl<S: NamedService> NamedService for Reflection<S> {
 
 impl<S, B> Service<http::Request<B>> for Reflection<S>
 where
-    S: Service<http::Request<B>, Response = http::Response<Body>, Error = Infallible> + Clone,
+    S: Service<http::Request<Requests<B>>, Response = http::Response<Body>, Error = Infallible>,
+    S: Clone,
+    S::Future: Send + 'static,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = Either<S::Future, Ready<Result<S::Response, S::Error>>>;
+    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
 
     /// Always ready, as the services of tonic are.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -106,22 +127,33 @@ where
         let built = self
             .built
             .get_or_init(|| (self.build)(self.port).map_err(|error| error.to_string()));
-        match built {
-            Ok(server) => Either::Left(server.clone().call(request)),
-            // A built-in descriptor set is malformed, which a test rules out.
-            Err(error) => {
-                let status = Status::from(ApiError::Internal(error.clone()));
-                Either::Right(ready(Ok(status.into_http())))
+        let refused = |error: ApiError| {
+            let status = Status::from(error);
+            ready(Ok(status.into_http())).boxed()
+        };
+        let (head, requests) = request.into_parts();
+        match (built, open_stream::open(&self.streams, requests)) {
+            (Ok(server), Some((requests, open))) => {
+                let request = http::Request::from_parts(head, requests);
+                let answer = server.clone().call(request);
+                async move { Ok(answer.await?.map(|body| Body::new(open.responses(body)))) }.boxed()
             }
+            (Ok(_), None) => refused(ApiError::Limit {
+                what: "reflection streams",
+                limit: MAX_STREAMS,
+            }),
+            // A built-in descriptor set is malformed, which a test rules out.
+            (Err(error), _) => refused(ApiError::Internal(error.clone())),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use futures::StreamExt as _;
+    use futures::{StreamExt as _, stream};
     use prost::Message;
     use prost_types::FileDescriptorProto;
+    use tonic::Code;
     use tonic_reflection::pb::v1::{
         ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
         server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
@@ -149,6 +181,23 @@ mod tests {
         let mut names: Vec<_> = list.service.into_iter().map(|s| s.name).collect();
         names.sort();
         names
+    }
+
+    #[tokio::test]
+    async fn streams_are_few_and_end_with_their_responses() {
+        let mut client = ServerReflectionClient::new(v1(ReflectedPort::Ops));
+        // Their requests never end.
+        let mut open = async || client.server_reflection_info(stream::pending()).await;
+        let mut streams = Vec::new();
+        for _ in 0..MAX_STREAMS {
+            streams.push(open().await.expect("a stream"));
+        }
+        let refused = open().await.expect_err("one more");
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        streams.pop();
+        while open().await.is_err() {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]

@@ -69,6 +69,12 @@ const MAX_CALLS: usize = 10_000;
 /// Largest response that is remembered, in bytes. What gives longer ones can be done again without harm.
 const MAX_RESPONSE: usize = 1 << 20;
 
+/// The request id of a call by which it is known: none for a mere check, which changes nothing and may be followed by the
+/// call itself.
+pub(super) fn remembered(id: &str, validate_only: bool) -> &str {
+    if validate_only { "" } else { id }
+}
+
 impl<T: Message + Default + Clone + 'static> RequestIds<T> {
     /// The calls of `method`. Those under way run as `tasks`.
     pub(super) fn new(method: &'static str, catalog: Catalog, tasks: Tasks) -> Self {

@@ -1,6 +1,7 @@
-//! Ends the answers whose stream panics: with INTERNAL, and nobody else notices.
+//! Ends calls whose handler or whose stream panics: with INTERNAL, and nobody else notices.
 
 use std::{
+    any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll, ready},
@@ -8,6 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tonic::Status;
 
 use super::error::{ApiError, trailers};
 use crate::supervisor::panic_message;
@@ -17,6 +19,12 @@ use crate::supervisor::panic_message;
 pub struct UnwindBody<B> {
     /// `None` once it has panicked.
     inner: Option<B>,
+}
+
+/// The answer to a call whose handler panicked.
+pub fn panicked(cause: Box<dyn Any + Send>) -> http::Response<tonic::body::Body> {
+    let cause = panic_message(&*cause);
+    Status::from(ApiError::Internal(cause)).into_http()
 }
 
 impl<B> UnwindBody<B> {
@@ -61,7 +69,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for UnwindBody<B> {
 mod tests {
     use futures::stream;
     use http_body_util::{BodyExt, StreamBody};
-    use tonic::{Code, Status};
+    use tonic::Code;
 
     use super::*;
 

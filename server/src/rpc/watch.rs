@@ -1,6 +1,8 @@
 //! WatchStatus: what a watcher hears, as encoded responses.
+//!
+//! Of a snapshot, each part is encoded when it is taken: a watcher that does not read holds one, and what all share.
 
-use std::{collections::VecDeque, time::SystemTime};
+use std::{sync::Arc, time::SystemTime, vec};
 
 use bytes::Bytes;
 use futures::stream;
@@ -19,8 +21,17 @@ use crate::{
     telemetry::model_metrics::WatcherGuard,
 };
 
-/// Size of a part of a snapshot in bytes, at most.
-const PART: usize = 256 * 1024;
+/// A snapshot on its way.
+struct SnapshotParts {
+    models: vec::IntoIter<Arc<model::Status>>,
+    /// What had no room in the last part.
+    next: Option<ModelStatus>,
+    reset: bool,
+    revision: Revision,
+}
+
+/// Size of a part of a snapshot in bytes, at most, as far as one model does not take more.
+const PART: usize = 32 * 1024;
 
 /// What the envelope of a part needs at most.
 const ENVELOPE: usize = 256;
@@ -33,13 +44,15 @@ const NOTHING: &str = "0x";
 
 /// The responses of `watch`, which belongs to `epoch`. `guard` counts it for as long as it lives.
 pub(super) fn responses(watch: Watch, epoch: Epoch, guard: WatcherGuard) -> EncodedStream {
-    let state = Some((watch, epoch, VecDeque::new()));
+    let state = Some((watch, epoch, None));
     Box::pin(stream::unfold(
         (state, guard),
         |(state, guard)| async move {
-            let (mut watch, epoch, mut parts) = state?;
-            if let Some(part) = parts.pop_front() {
-                return Some((Ok(part), (Some((watch, epoch, parts)), guard)));
+            let (mut watch, epoch, mut snapshot): (_, _, Option<SnapshotParts>) = state?;
+            if let Some(parts) = &mut snapshot {
+                let part = parts.next_part(&epoch);
+                let rest = snapshot.filter(|parts| !parts.is_complete());
+                return Some((Ok(part), (Some((watch, epoch, rest)), guard)));
             }
             let item = tokio::select! {
                 item = watch.next() => item,
@@ -56,12 +69,13 @@ pub(super) fn responses(watch: Watch, epoch: Epoch, guard: WatcherGuard) -> Enco
                     reset,
                     revision,
                 } => {
-                    let models = models.iter().map(convert::status).collect();
-                    parts = snapshot(models, reset, &epoch, revision);
-                    parts.pop_front().unwrap_or_default()
+                    let mut parts = SnapshotParts::new(models, reset, revision);
+                    let part = parts.next_part(&epoch);
+                    snapshot = Some(parts).filter(|parts| !parts.is_complete());
+                    part
                 }
             };
-            Some((Ok(response), (Some((watch, epoch, parts)), guard)))
+            Some((Ok(response), (Some((watch, epoch, snapshot)), guard)))
         },
     ))
 }
@@ -139,31 +153,36 @@ fn heartbeat(epoch: &Epoch, revision: Revision) -> Bytes {
     )
 }
 
-/// The snapshot of `models` in parts. Only the last one's token resumes behind it.
-fn snapshot(
-    models: Vec<ModelStatus>,
-    reset: bool,
-    epoch: &Epoch,
-    revision: Revision,
-) -> VecDeque<Bytes> {
-    let mut parts: Vec<Vec<ModelStatus>> = vec![Vec::new()];
-    let mut size = ENVELOPE;
-    for model in models {
-        let length = model.encoded_len() + 8;
-        if size + length > PART {
-            parts.push(Vec::new());
-            size = ENVELOPE;
-        }
-        size += length;
-        if let Some(part) = parts.last_mut() {
-            part.push(model);
+impl SnapshotParts {
+    fn new(models: Vec<Arc<model::Status>>, reset: bool, revision: Revision) -> Self {
+        Self {
+            models: models.into_iter(),
+            next: None,
+            reset,
+            revision,
         }
     }
-    let last = parts.len() - 1;
-    let encode_part = |(n, models): (usize, Vec<ModelStatus>)| {
-        let complete = n == last;
+
+    /// Whether nothing is left for another part.
+    fn is_complete(&self) -> bool {
+        self.next.is_none() && self.models.as_slice().is_empty()
+    }
+
+    /// The next part. Only the last one's token resumes behind it.
+    fn next_part(&mut self, epoch: &Epoch) -> Bytes {
+        let mut models = Vec::new();
+        let mut size = ENVELOPE;
+        while let Some(model) = self.next_model() {
+            size += model.encoded_len() + 8;
+            if size > PART && !models.is_empty() {
+                self.next = Some(model);
+                break;
+            }
+            models.push(model);
+        }
+        let complete = self.is_complete();
         let token = if complete {
-            token(epoch, revision)
+            token(epoch, self.revision)
         } else {
             format!("{}{SEPARATOR}{NOTHING}", epoch.as_str())
         };
@@ -171,12 +190,16 @@ fn snapshot(
             token,
             Body::Snapshot(StatusSnapshot {
                 models,
-                reset,
+                reset: self.reset,
                 complete,
             }),
         )
-    };
-    parts.into_iter().enumerate().map(encode_part).collect()
+    }
+
+    fn next_model(&mut self) -> Option<ModelStatus> {
+        let next = self.next.take();
+        next.or_else(|| self.models.next().map(|model| convert::status(&model)))
+    }
 }
 
 fn encode(resume_token: String, event: Body) -> Bytes {
@@ -191,6 +214,7 @@ fn encode(resume_token: String, event: Body) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ModelId;
 
     #[test]
     fn tokens_are_read_back() {
@@ -223,26 +247,31 @@ mod tests {
     #[test]
     fn a_large_snapshot_comes_in_parts_of_which_only_the_last_can_be_resumed() {
         let epoch = Epoch::random();
-        let model = |n: usize| ModelStatus {
-            model_id: format!("model-{n:05}"),
-            message: "x".repeat(1000),
-            ..ModelStatus::default()
+        let model = |n: usize| {
+            let id = ModelId::parse(&format!("model-{n:05}")).expect("an id");
+            Arc::new(model::Status::unloaded(id))
         };
-        let parts = snapshot((0..1000).map(model).collect(), true, &epoch, Revision(5));
-        assert!(parts.len() > 1);
-        let mut models = Vec::new();
-        for (n, part) in parts.iter().enumerate() {
+        let mut snapshot = SnapshotParts::new((0..1000).map(model).collect(), true, Revision(5));
+        let (mut models, mut parts) = (Vec::new(), 0);
+        loop {
+            let part = snapshot.next_part(&epoch);
+            parts += 1;
             assert!(part.len() <= PART);
-            let response = WatchStatusResponse::decode(part.clone()).expect("a response");
+            let response = WatchStatusResponse::decode(part).expect("a response");
             let resume = parse_token(&response.resume_token, &epoch).expect("a token");
-            let Some(Body::Snapshot(snapshot)) = response.event else {
+            let Some(Body::Snapshot(part)) = response.event else {
                 panic!("no snapshot")
             };
-            assert!(snapshot.reset);
-            assert_eq!(snapshot.complete, n + 1 == parts.len());
-            assert_eq!(resume, Some(snapshot.complete.then_some(Revision(5))));
-            models.extend(snapshot.models);
+            assert!(part.reset);
+            assert_eq!(part.complete, snapshot.is_complete());
+            assert_eq!(resume, Some(part.complete.then_some(Revision(5))));
+            models.extend(part.models.into_iter().map(|model| model.model_id));
+            if part.complete {
+                break;
+            }
         }
+        assert!(parts > 1);
+        assert!(models.is_sorted());
         assert_eq!(models.len(), 1000);
     }
 }

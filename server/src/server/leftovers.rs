@@ -21,9 +21,26 @@ pub(super) fn lock(data_dir: &Path) -> Result<File, StartError> {
         what: "cannot open the lock of the data directory",
         cause,
     })?;
+    exclusively(file, data_dir, "--data-dir")
+}
+
+/// Keeps a second server, which may have other data, out of the runtime directory for as long as the file is open.
+pub(super) fn lock_sockets(runtime_dir: &Path) -> Result<File, StartError> {
+    let open = File::open(runtime_dir);
+    let directory = open.map_err(|cause| StartError::System {
+        what: "cannot open the runtime directory",
+        cause,
+    })?;
+    exclusively(directory, runtime_dir, "--runtime-dir")
+}
+
+fn exclusively(file: File, directory: &Path, flag: &'static str) -> Result<File, StartError> {
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(_) => Err(StartError::Locked(data_dir.display().to_string())),
+        Err(_) => Err(StartError::Locked {
+            directory: directory.display().to_string(),
+            flag,
+        }),
     }
 }
 

@@ -21,11 +21,13 @@ use crate::{
     net::{self, ServeOptions},
     ops,
     rpc::{
-        ApiError, CatalogApi, InferenceApi, OpenInferenceApi, SessionApi, completed,
-        deadline::DeadlineLayer, health::HealthService, metadata_limit::limit_metadata,
-        unwinding::UnwindBody,
+        CatalogApi, InferenceApi, OpenInferenceApi, SessionApi, completed,
+        deadline::DeadlineLayer,
+        health::HealthService,
+        metadata_limit::limit_metadata,
+        request_memory::RequestMemoryLayer,
+        unwinding::{UnwindBody, panicked},
     },
-    supervisor,
     telemetry::{Telemetry, rpc::RpcLayer},
 };
 
@@ -59,12 +61,16 @@ impl ServedPort {
             .map_response(|response: http::Response<_>| response.map(UnwindBody::new))
             .layer(CatchPanicLayer::custom(panicked))
             .layer(DeadlineLayer)
+            .layer(RequestMemoryLayer::new(
+                settings.max_request_memory,
+                settings.max_request_bytes,
+            ))
             .service(
                 routes(settings, apis, checks)
                     .into_axum_router()
                     .layer(from_fn(limit_metadata)),
             );
-        let options = ServeOptions::main(settings.max_connections);
+        let options = limited(ServeOptions::main(settings.max_connections), settings);
         let kill = options.kill.clone();
         let serving = net::serve(
             control.supervisor.clone(),
@@ -93,7 +99,7 @@ impl ServedPort {
             checks,
             settings.reflection,
         );
-        let options = ServeOptions::ops(settings.max_connections);
+        let options = limited(ServeOptions::ops(settings.max_connections), settings);
         let kill = options.kill.clone();
         let serving = net::serve(
             control.supervisor.clone(),
@@ -122,6 +128,14 @@ impl ServedPort {
     }
 }
 
+fn limited(options: ServeOptions, settings: &Settings) -> ServeOptions {
+    ServeOptions {
+        max_idle: settings.time_limits.connection_idle,
+        max_age: settings.time_limits.connection_age,
+        ..options
+    }
+}
+
 fn apis(control: &ControlPlane, settings: &Settings, stop: CancellationToken) -> Apis {
     let ControlPlane {
         fleet,
@@ -140,10 +154,4 @@ fn apis(control: &ControlPlane, settings: &Settings, stop: CancellationToken) ->
         open: OpenInferenceApi::new(fleet.clone(), options, health.clone(), stop),
         sessions: SessionApi::new(fleet.clone()),
     }
-}
-
-/// The answer to a call whose handler panicked.
-fn panicked(cause: Box<dyn std::any::Any + Send>) -> http::Response<tonic::body::Body> {
-    let cause = supervisor::panic_message(&*cause);
-    tonic::Status::from(ApiError::Internal(cause)).into_http()
 }

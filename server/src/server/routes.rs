@@ -11,6 +11,7 @@ use hangar_client::{
 use tonic::{codec::CompressionEncoding, service::Routes};
 use tonic_health::pb::health_server::HealthServer;
 
+use super::large_requests::LargeRequests;
 use crate::{
     config::Settings,
     health::Health,
@@ -34,6 +35,15 @@ pub(super) struct Apis {
     pub(super) open: OpenInferenceApi,
     pub(super) sessions: SessionApi,
 }
+
+/// Largest request about models and their entries: a spec with its chat template, and all else that it may say.
+const MAX_SPEC_REQUEST: usize = 1 << 20;
+
+/// Largest request to watch models: as many ids as may be.
+const MAX_WATCH_REQUEST: usize = 256 << 10;
+
+/// Largest request about a session: an id, or a name.
+const MAX_SESSION_REQUEST: usize = 4 << 10;
 
 pub(super) fn model_api(
     settings: &Settings,
@@ -67,17 +77,31 @@ pub(super) fn routes(
         open,
         sessions,
     } = apis;
-    let open = GrpcInferenceServiceServer::new(open)
-        .accept_compressed(CompressionEncoding::Gzip)
-        .accept_compressed(CompressionEncoding::Zstd)
-        .max_decoding_message_size(settings.max_request_bytes);
+    let at_most = |bytes: usize| bytes.min(settings.max_request_bytes);
+    let open = Arc::new(open);
+    let open = |bytes: usize| {
+        GrpcInferenceServiceServer::from_arc(open.clone())
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Zstd)
+            .max_decoding_message_size(bytes)
+    };
+    let open = LargeRequests {
+        large: open(settings.max_request_bytes),
+        small: open(at_most(MAX_SPEC_REQUEST)),
+        methods: &["ModelInfer", "ModelStreamInfer"],
+    };
     let catalog = CatalogServiceServer::new(catalog)
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Zstd)
-        .max_decoding_message_size(settings.max_request_bytes);
+        .max_decoding_message_size(at_most(MAX_SPEC_REQUEST));
     let sessions =
-        SessionServiceServer::new(sessions).max_decoding_message_size(settings.max_request_bytes);
-    let routes = Routes::new(WatchRoute::watch(models, settings.max_request_bytes))
+        SessionServiceServer::new(sessions).max_decoding_message_size(at_most(MAX_SESSION_REQUEST));
+    let models = WatchRoute::watch(
+        models,
+        at_most(MAX_SPEC_REQUEST),
+        at_most(MAX_WATCH_REQUEST),
+    );
+    let routes = Routes::new(models)
         .add_service(sessions)
         .add_service(catalog)
         .add_service(GenerateRoute::generate(

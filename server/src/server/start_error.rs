@@ -26,9 +26,14 @@ pub enum StartError {
     /// A declared model cannot be taken over.
     #[error(transparent)]
     Declaration(#[from] DeclarationError),
-    /// Another server uses the data directory.
-    #[error("{0} is in use by another hangar; stop that one or give another --data-dir")]
-    Locked(String),
+    /// Another server uses a directory.
+    #[error("{directory} is in use by another hangar; stop that one or give another {flag}")]
+    Locked {
+        /// The directory.
+        directory: String,
+        /// What names it.
+        flag: &'static str,
+    },
     /// A port cannot be bound.
     #[error("cannot listen on {address}: {cause}; stop what listens there or give another address")]
     Bind {
@@ -37,6 +42,9 @@ pub enum StartError {
         /// What the system says.
         cause: io::Error,
     },
+    /// The task that starts the server panicked.
+    #[error("the start panicked; the log has where")]
+    Lost,
     /// Something else that the server needs of the system.
     #[error("{what}: {cause}")]
     System {

@@ -29,8 +29,8 @@ pub enum Filter {
 pub enum WatchItem {
     /// Where all models stand. With `reset`, continuity was lost.
     Snapshot {
-        /// The models.
-        models: Vec<Status>,
+        /// The models, as all who watch share them.
+        models: Vec<Arc<Status>>,
         /// Continuity was lost.
         reset: bool,
         /// The last transition that it includes.
@@ -173,7 +173,7 @@ impl Watch {
                     .models
                     .iter()
                     .filter(|(id, _)| self.filter.admits(id))
-                    .map(|(_, cell)| Status::clone(&cell.load()))
+                    .map(|(_, cell)| cell.load())
                     .collect();
                 self.throttle.skip(journal.progress.values());
                 return Some(WatchItem::Snapshot {

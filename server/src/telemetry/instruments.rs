@@ -5,6 +5,9 @@
 #![allow(clippy::disallowed_methods)]
 
 use opentelemetry::metrics::{AsyncInstrument, Counter, Histogram, Meter, UpDownCounter};
+use strum::VariantArray;
+
+use crate::model::{LoadPhase, StateKind, SuspendCause};
 
 /// A metric.
 #[derive(Clone, Copy, Debug)]
@@ -17,11 +20,8 @@ pub(super) struct Metric {
     pub(super) unit: &'static str,
     /// What it is.
     pub(super) description: &'static str,
-    /// Keys of its attributes: the page lists them, and a test holds them against what is scraped.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the page and its test"))]
-    pub(super) labels: &'static [&'static str],
-    /// How many series it may have.
-    pub(super) series: Series,
+    /// Its attributes: the page lists them, and a test holds them against what is scraped.
+    pub(super) labels: &'static [Label],
 }
 
 /// How a metric is measured.
@@ -39,19 +39,45 @@ pub(super) enum Kind {
     ObservedGauge,
 }
 
-/// How many series a metric may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Series {
-    /// None of models: methods by status codes, for example.
-    OfServer,
-    /// So many for each model.
-    OfModel(usize),
+/// An attribute of a metric.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Label {
+    /// Its key.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the page and its test"))]
+    pub(super) key: &'static str,
+    /// What it may be.
+    pub(super) values: Values,
 }
 
-/// For each model: its states, or its phases or operations and their ends.
-const MANY: Series = Series::OfModel(16);
-/// For each model: one for each kind of memory, for example.
-const FEW: Series = Series::OfModel(4);
+/// What a label may be: of both there is a bound to how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Values {
+    /// The ids of models.
+    Models,
+    /// One of so many.
+    OneOf(usize),
+}
+
+const MODEL: Label = models("model");
+const STATE: Label = one_of("state", StateKind::VARIANTS.len());
+/// Of a load, or all of it.
+const PHASE: Label = one_of("phase", LoadPhase::VARIANTS.len() + 1);
+/// Succeeded, failed or cancelled.
+const OUTCOME: Label = one_of("outcome", 3);
+const EVICTION_CAUSE: Label = one_of("hangar.eviction.cause", SuspendCause::VARIANTS.len());
+/// Of memory: the host's or a device's; of tokens: of prompts or of answers.
+const TYPE: Label = one_of("type", 2);
+/// A model generates, from messages or a prompt, or it embeds.
+const OPERATION: Label = one_of("gen_ai.operation.name", 2);
+const PROVIDER: Label = one_of("gen_ai.provider.name", 1);
+const REQUEST_MODEL: Label = models("gen_ai.request.model");
+/// Reasons that requests of one model fail for: few of those that there are.
+const REQUEST_ERROR: Label = one_of("error.type", 8);
+const RPC_SYSTEM: Label = one_of("rpc.system.name", 1);
+pub(super) const RPC_METHOD: Label = one_of("rpc.method", 100);
+const RPC_STATUS: Label = one_of("rpc.response.status_code", 17);
+/// The status again.
+const RPC_ERROR: Label = one_of("error.type", 1);
 
 /// Buckets of loads, in seconds.
 const LOADS: Kind = Kind::Histogram(&[
@@ -75,15 +101,11 @@ const OUTPUT_TOKENS: Kind = Kind::Histogram(&[
 ]);
 
 /// Labels of an answer.
-const OF_ANSWER: &[&str] = &[
-    "gen_ai.operation.name",
-    "gen_ai.provider.name",
-    "gen_ai.request.model",
-];
+const OF_ANSWER: &[Label] = &[OPERATION, PROVIDER, REQUEST_MODEL];
 
 /// Defines metrics, and the list of them all.
 macro_rules! metrics {
-    ($($constant:ident: $name:literal, $kind:expr, $unit:literal, $labels:expr, $series:expr, $description:literal;)*) => {
+    ($($constant:ident: $name:literal, $kind:expr, $unit:literal, $labels:expr, $description:literal;)*) => {
         $(
             #[doc = $description]
             pub(super) const $constant: Metric = Metric {
@@ -92,7 +114,6 @@ macro_rules! metrics {
                 unit: $unit,
                 description: $description,
                 labels: $labels,
-                series: $series,
             };
         )*
         /// All of them.
@@ -102,52 +123,77 @@ macro_rules! metrics {
 
 metrics! {
     CALL_DURATION: "rpc.server.call.duration", CALLS, "s",
-        &["rpc.system.name", "rpc.method", "rpc.response.status_code", "error.type"], Series::OfServer,
+        &[RPC_SYSTEM, RPC_METHOD, RPC_STATUS, RPC_ERROR],
         "Time of a call, its stream included";
-    MODEL_STATE: "hangar.model.state", Kind::ObservedGauge, "", &["model", "state"], MANY,
+    MODEL_STATE: "hangar.model.state", Kind::ObservedGauge, "", &[MODEL, STATE],
         "1 for the state that the model is in, 0 for the others";
-    LOAD_DURATION: "hangar.model.load.duration", LOADS, "s", &["model", "phase", "outcome"], MANY,
+    LOAD_DURATION: "hangar.model.load.duration", LOADS, "s", &[MODEL, PHASE, OUTCOME],
         "Time of a phase of a load, or of all of it (phase total)";
-    UNLOAD_DURATION: "hangar.model.unload.duration", LOADS, "s", &["model"], FEW,
+    UNLOAD_DURATION: "hangar.model.unload.duration", LOADS, "s", &[MODEL],
         "Time of an unload, drain included";
-    EVICTIONS: "hangar.model.evictions", Kind::Counter, "{eviction}", &["model", "hangar.eviction.cause"], FEW,
+    EVICTIONS: "hangar.model.evictions", Kind::Counter, "{eviction}", &[MODEL, EVICTION_CAUSE],
         "Models that were unloaded without being asked to";
-    RESTARTS: "hangar.model.restarts", Kind::ObservedCounter, "{restart}", &["model"], FEW,
+    RESTARTS: "hangar.model.restarts", Kind::ObservedCounter, "{restart}", &[MODEL],
         "Restarts of the worker after a fault";
-    MEMORY: "hangar.model.memory", Kind::ObservedGauge, "By", &["model", "type"], FEW,
+    MEMORY: "hangar.model.memory", Kind::ObservedGauge, "By", &[MODEL, TYPE],
         "Memory that the worker holds";
-    KV_BLOCKS_USED: "hangar.model.kv_blocks.used", Kind::ObservedGauge, "{block}", &["model"], FEW,
+    KV_BLOCKS_USED: "hangar.model.kv_blocks.used", Kind::ObservedGauge, "{block}", &[MODEL],
         "Blocks of the KV cache that sequences have";
-    KV_BLOCKS_TOTAL: "hangar.model.kv_blocks.total", Kind::ObservedGauge, "{block}", &["model"], FEW,
+    KV_BLOCKS_TOTAL: "hangar.model.kv_blocks.total", Kind::ObservedGauge, "{block}", &[MODEL],
         "Blocks of the KV cache";
-    IN_FLIGHT: "hangar.model.in_flight", Kind::ObservedGauge, "{request}", &["model"], FEW,
+    IN_FLIGHT: "hangar.model.in_flight", Kind::ObservedGauge, "{request}", &[MODEL],
         "Requests that run";
-    QUEUE_DEPTH: "hangar.model.queue.depth", Kind::ObservedGauge, "{request}", &["model"], FEW,
+    QUEUE_DEPTH: "hangar.model.queue.depth", Kind::ObservedGauge, "{request}", &[MODEL],
         "Requests that wait";
-    TOKENS: "hangar.model.tokens", Kind::ObservedCounter, "{token}", &["model", "type"], FEW,
+    TOKENS: "hangar.model.tokens", Kind::ObservedCounter, "{token}", &[MODEL, TYPE],
         "Tokens of prompts and answers";
-    PACE: "hangar.model.pace", Kind::ObservedGauge, "{token}/s", &["model", "type"], FEW,
+    PACE: "hangar.model.pace", Kind::ObservedGauge, "{token}/s", &[MODEL, TYPE],
         "Tokens a second that the engine was last seen to read of prompts and to make of answers";
     REQUEST_DURATION: "gen_ai.server.request.duration", REQUESTS, "s",
-        &["gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "error.type"], MANY,
+        &[OPERATION, PROVIDER, REQUEST_MODEL, REQUEST_ERROR],
         "Time of a request";
-    TIME_TO_FIRST_TOKEN: "gen_ai.server.time_to_first_token", FIRST_TOKENS, "s", OF_ANSWER, FEW,
+    TIME_TO_FIRST_TOKEN: "gen_ai.server.time_to_first_token", FIRST_TOKENS, "s", OF_ANSWER,
         "Time to the first token of an answer";
-    TIME_PER_OUTPUT_TOKEN: "gen_ai.server.time_per_output_token", OUTPUT_TOKENS, "s", OF_ANSWER, FEW,
+    TIME_PER_OUTPUT_TOKEN: "gen_ai.server.time_per_output_token", OUTPUT_TOKENS, "s", OF_ANSWER,
         "Time of each token after the first";
-    WATCHERS: "hangar.watch.subscribers", Kind::UpDownCounter, "{subscriber}", &[], Series::OfServer,
+    WATCHERS: "hangar.watch.subscribers", Kind::UpDownCounter, "{subscriber}", &[],
         "Open watch streams";
-    CACHE_HITS: "hangar.cache.hits", Kind::ObservedCounter, "{load}", &[], Series::OfServer,
+    CACHE_HITS: "hangar.cache.hits", Kind::ObservedCounter, "{load}", &[],
         "Loads that used prepared weights";
-    CACHE_MISSES: "hangar.cache.misses", Kind::ObservedCounter, "{load}", &[], Series::OfServer,
+    CACHE_MISSES: "hangar.cache.misses", Kind::ObservedCounter, "{load}", &[],
         "Loads that could have used prepared weights, had there been any";
-    CACHE_SIZE: "hangar.cache.size", Kind::ObservedGauge, "By", &[], Series::OfServer,
+    CACHE_SIZE: "hangar.cache.size", Kind::ObservedGauge, "By", &[],
         "Size of the prepared weights";
-    CACHE_ENTRIES: "hangar.cache.entries", Kind::ObservedGauge, "{entry}", &[], Series::OfServer,
+    CACHE_ENTRIES: "hangar.cache.entries", Kind::ObservedGauge, "{entry}", &[],
         "Models whose weights are prepared";
 }
 
+const fn models(key: &'static str) -> Label {
+    let values = Values::Models;
+    Label { key, values }
+}
+
+const fn one_of(key: &'static str, count: usize) -> Label {
+    let values = Values::OneOf(count);
+    Label { key, values }
+}
+
 impl Metric {
+    /// How many series it may have: of each model, where it has any of models.
+    pub(super) fn series(&self) -> usize {
+        let counts = self.labels.iter().map(|label| match label.values {
+            Values::Models => 1,
+            Values::OneOf(count) => count,
+        });
+        counts.product()
+    }
+
+    /// Whether it has series of models.
+    pub(super) fn is_of_models(&self) -> bool {
+        let mut labels = self.labels.iter();
+        labels.any(|label| label.values == Values::Models)
+    }
+
     /// Makes the histogram.
     pub(super) fn histogram(&self, meter: &Meter) -> Histogram<f64> {
         let buckets = match self.kind {

@@ -97,7 +97,7 @@ fn row(metric: &Metric, family: &MetricFamily) -> String {
     let labels: Vec<_> = metric
         .labels
         .iter()
-        .map(|label| format!("`{}`", prometheus_name(label)))
+        .map(|label| format!("`{}`", prometheus_name(label.key)))
         .collect();
     let labels = labels.join(", ");
     let (name, unit, words) = (family.name(), metric.unit, metric.description);
@@ -118,7 +118,7 @@ async fn the_page_of_metrics_has_every_metric_as_it_is_scraped() {
         let defined: BTreeSet<_> = metric
             .labels
             .iter()
-            .map(|label| prometheus_name(label))
+            .map(|label| prometheus_name(label.key))
             .collect();
         assert_eq!(labels(family), defined, "labels of {}", metric.name);
         let is_histogram = family.get_field_type() == MetricType::HISTOGRAM;

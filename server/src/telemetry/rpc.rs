@@ -80,6 +80,12 @@ impl RpcLayer {
             calls: Arc::new(Calls { duration, methods }),
         }
     }
+
+    /// How many names calls may have, `_OTHER` included.
+    #[cfg(test)]
+    pub(super) fn methods(&self) -> usize {
+        self.calls.methods.len() + 1
+    }
 }
 
 impl<S> Layer<S> for RpcLayer {

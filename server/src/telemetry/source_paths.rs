@@ -4,29 +4,10 @@
 //! backtraces and records of the `log` crate. They are shown from the package on:
 //! `tokio-1.54.1/src/lib.rs`.
 
-use std::{
-    borrow::Cow,
-    io::{self, Write},
-    panic::PanicHookInfo,
-};
+use std::{borrow::Cow, panic::PanicHookInfo};
 
 /// What stands between the home of a registry and the name of its index.
 const REGISTRY: &str = "/registry/src/";
-
-/// Standard error, for a log whose lines are written whole.
-pub(super) struct Log;
-
-impl Write for Log {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let shown = String::from_utf8_lossy(line);
-        io::stderr().write_all(shorten(&shown).as_bytes())?;
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
-    }
-}
 
 /// `text` without the homes of registries in it.
 pub fn shorten(text: &str) -> Cow<'_, str> {

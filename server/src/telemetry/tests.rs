@@ -16,19 +16,21 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use opentelemetry::trace::TraceContextExt;
 use prometheus::TextEncoder;
+use strum::VariantArray;
 use tonic::metadata::MetadataMap;
 use tower::{Layer as _, ServiceExt, service_fn};
 use tracing::info_span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::{
+    instruments::{RPC_METHOD, Values},
     model_metrics::{MemorySample, ModelMetrics, ModelSample, RequestSample, observe_models},
     rpc::RpcLayer,
     *,
 };
 use crate::{
     config::{Layer as SettingsLayer, SettingsArguments},
-    model::Pace,
+    model::{LoadPhase, Pace, StateKind},
     supervisor::Supervisor,
 };
 
@@ -272,7 +274,44 @@ async fn a_thousand_loaded_models_have_series_of_their_own() {
     let states = text
         .lines()
         .filter(|line| line.starts_with("hangar_model_state{"));
-    assert_eq!(states.count(), models * 11);
+    assert_eq!(states.count(), models * StateKind::VARIANTS.len());
+}
+
+#[tokio::test]
+async fn every_phase_of_every_model_has_a_series_of_its_own() {
+    let models = 200;
+    let settings = Settings {
+        max_models: models,
+        ..settings()
+    };
+    let telemetry = Telemetry::without_log(&settings).unwrap();
+    let metrics = ModelMetrics::new(&telemetry.meter());
+    let phases = LoadPhase::VARIANTS.iter().map(|phase| phase.name());
+    let phases: Vec<_> = phases.chain(["total"]).collect();
+    for model in 0..models {
+        for phase in &phases {
+            for outcome in ["succeeded", "failed", "cancelled"] {
+                metrics.load_phase_ended(&format!("m{model}"), phase, outcome, Duration::ZERO);
+            }
+        }
+    }
+    let text = TextEncoder::new()
+        .encode_to_string(&telemetry.registry().gather())
+        .unwrap();
+    assert!(!text.contains("overflow"));
+    let series = text
+        .lines()
+        .filter(|line| line.starts_with("hangar_model_load_duration_seconds_count{"));
+    assert_eq!(series.count(), models * phases.len() * 3);
+}
+
+#[tokio::test]
+async fn every_method_has_a_series_of_its_own() {
+    let methods = RpcLayer::new(&telemetry().meter()).methods();
+    let Values::OneOf(room) = RPC_METHOD.values else {
+        panic!("methods are no models");
+    };
+    assert!(methods <= room, "{methods}");
 }
 
 #[tokio::test]

@@ -197,6 +197,8 @@ fn parsed<T: FromStr<Err: ToString>>(
 
 #[cfg(test)]
 mod tests {
+    mod limits;
+
     use hangar_client::v1::model_source;
 
     use super::*;

@@ -165,7 +165,7 @@ impl Violations {
             field,
             "must have at most 16 entries",
         );
-        for (n, stop) in stops.iter().enumerate() {
+        for (n, stop) in stops.iter().take(MAX_STOPS).enumerate() {
             let right = !stop.is_empty() && stop.len() <= MAX_STOP_BYTES;
             self.check(
                 right,
@@ -249,6 +249,13 @@ mod tests {
         };
         violations.sampling("sampling", Some(&edges));
         assert!(violations.all().is_empty());
+    }
+
+    #[test]
+    fn of_too_many_stops_no_more_are_looked_at_than_there_may_be() {
+        let mut violations = Violations::default();
+        violations.stops("stop", &vec![String::new(); MAX_VIOLATIONS]);
+        assert_eq!(violations.all().len(), 1 + MAX_STOPS);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 use futures::FutureExt;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
-    process::{Child, ChildStdin, ChildStdout},
+    process::{ChildStdin, ChildStdout},
     sync::{mpsc, oneshot, watch},
     time::timeout,
 };
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
 use super::{
+    children::OwnedChild,
     config::WorkerConfig,
     confine,
     handshake::{self, HandshakeError, ReadyMessage},
@@ -82,7 +83,7 @@ impl WorkerProcess {
         let path = program.path.display().to_string();
         let spawned = spawner.spawn(program).await;
         let child = spawned.map_err(|source| SpawnError::Execute { path, source })?;
-        let pid = child.id().unwrap_or_default();
+        let pid = child.process.id().unwrap_or_default();
         if let Err(error) = confine::offer_to_the_oom_killer(pid) {
             tracing::debug!(%error, pid, "cannot set the worker's oom_score_adj");
         }
@@ -90,21 +91,27 @@ impl WorkerProcess {
     }
 
     /// Sees to `child` with some of `tasks`.
-    fn adopt(mut child: Child, pid: u32, model: &ModelId, tasks: &Tasks) -> (Self, StartingWorker) {
+    fn adopt(
+        mut child: OwnedChild,
+        pid: u32,
+        model: &ModelId,
+        tasks: &Tasks,
+    ) -> (Self, StartingWorker) {
+        let process = &mut child.process;
         // For the log only: a span of the traces would be open for the worker's whole life.
         let span = info_span!(target: "worker", "worker", model = %model, pid);
         let tail = Tail::default();
         let (signals, inbox) = mpsc::channel(4);
         let (exit_sender, exit) = watch::channel(None);
-        let stdin = child.stdin.take();
-        let stdout = child.stdout.take();
+        let stdin = process.stdin.take();
+        let stdout = process.stdout.take();
         let readers = PipeReaders {
             tasks: tasks.clone(),
             model: model.clone(),
             span: span.clone(),
             reader_panicked: CancellationToken::new(),
         };
-        if let Some(stderr) = child.stderr.take() {
+        if let Some(stderr) = process.stderr.take() {
             readers.read("worker-stderr", log::drain_to_end(stderr, tail.clone()));
         }
         let (lifeline, held) = oneshot::channel();
@@ -232,7 +239,7 @@ impl StartingWorker {
 
 /// Owns a child process until it was reaped.
 struct ChildOwner {
-    child: Child,
+    child: OwnedChild,
     signals: mpsc::Receiver<Signal>,
     model: ModelId,
     /// A task that the process cannot do without has panicked.
@@ -253,7 +260,7 @@ impl ChildOwner {
             Ok(None) | Err(_) => {
                 tracing::error!("a task that saw to the worker panicked; killing the worker");
                 // It fails for one that was reaped only.
-                let _ = self.child.kill().await;
+                let _ = self.child.process.kill().await;
                 WorkerExit::KilledAfterPanic
             }
         };
@@ -267,9 +274,9 @@ impl ChildOwner {
     async fn wait(&mut self) -> Option<io::Result<ExitStatus>> {
         loop {
             tokio::select! {
-                status = self.child.wait() => return Some(status),
+                status = self.child.process.wait() => return Some(status),
                 Some(signal) = self.signals.recv() => {
-                    let pid = self.child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+                    let pid = self.child.process.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
                     if let Some(Err(error)) = pid.map(|pid| kill_process(pid, signal)) {
                         tracing::warn!(%error, ?signal, "cannot signal the worker");
                     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use procfs::{
     ProcError,
-    process::{Process, Stat},
+    process::{Process, Stat, Status},
 };
 
 use crate::model::ModelMemory;
@@ -18,8 +18,10 @@ pub struct ProcessReading {
     pub read_chars: u64,
     /// Processor time that it has used, and those of its children that it has reaped.
     pub cpu_time: Duration,
-    /// Memory that only the end of the process gives back.
+    /// Memory that only the end of the process gives back, that of all processes that descend from it included.
     pub memory: ModelMemory,
+    /// The process's own part of that, in bytes.
+    pub own_bytes: u64,
 }
 
 impl ProcessReading {
@@ -32,12 +34,18 @@ impl ProcessReading {
         let process = Process::new(pid.cast_signed())?;
         let status = process.status()?;
         let stat = process.stat()?;
+        let own_bytes = held(&status);
+        let others = descendants(pid).into_iter().filter_map(|child| {
+            let status = Process::new(child.cast_signed()).and_then(|it| it.status());
+            Some(held(&status.ok()?))
+        });
         Ok(Self {
+            own_bytes,
             rss_file: kib(status.rssfile),
             read_chars: process.io()?.rchar,
             cpu_time: cpu_time(&stat),
             memory: ModelMemory {
-                host_bytes: kib(status.rssanon) + kib(status.rssshmem) + kib(status.vmswap),
+                host_bytes: others.fold(own_bytes, u64::saturating_add),
                 device_bytes: 0,
             },
         })
@@ -46,24 +54,31 @@ impl ProcessReading {
 
 /// Processor time of all processes that descend from `pid` and live. Nothing where the system does not say.
 pub fn descendants_cpu_time(pid: u32) -> Duration {
-    let mut found = children_of(pid);
-    let mut used = Duration::ZERO;
-    let mut visited = 0;
-    while let Some(child) = found.pop()
-        && visited < MOST_DESCENDANTS
-    {
-        visited += 1;
+    let times = descendants(pid).into_iter().map(|child| {
         let stat = Process::new(child.cast_signed()).and_then(|process| process.stat());
-        used += stat.map_or(Duration::ZERO, |stat| cpu_time(&stat));
-        found.extend(children_of(child));
-    }
-    used
+        stat.map_or(Duration::ZERO, |stat| cpu_time(&stat))
+    });
+    times.sum()
 }
 
 /// More are not looked at.
 const MOST_DESCENDANTS: usize = 64;
 
-fn children_of(pid: u32) -> Vec<u32> {
+/// Processes that descend from `pid` and live.
+fn descendants(pid: u32) -> Vec<u32> {
+    let mut found = children_of(pid);
+    let mut all = Vec::new();
+    while let Some(child) = found.pop()
+        && all.len() < MOST_DESCENDANTS
+    {
+        all.push(child);
+        found.extend(children_of(child));
+    }
+    all
+}
+
+/// The children of the process `pid`, ended ones that were not reaped included. None where the system does not say.
+pub(super) fn children_of(pid: u32) -> Vec<u32> {
     let tasks = Process::new(pid.cast_signed()).and_then(|process| process.tasks());
     let tasks = tasks.into_iter().flatten().flatten();
     tasks
@@ -78,12 +93,19 @@ fn cpu_time(stat: &Stat) -> Duration {
     Duration::from_secs_f64(ticks as f64 / procfs::ticks_per_second() as f64)
 }
 
+/// Memory that only the end of a process gives back, in bytes.
+fn held(status: &Status) -> u64 {
+    kib(status.rssanon) + kib(status.rssshmem) + kib(status.vmswap)
+}
+
 fn kib(value: Option<u64>) -> u64 {
     value.unwrap_or(0) * 1024
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader};
+
     use super::*;
 
     #[test]
@@ -110,5 +132,23 @@ mod tests {
         }
         shell.wait().expect("an end");
         assert_eq!(descendants_cpu_time(u32::MAX >> 1), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_descendants_hold_is_a_part_of_the_memory() {
+        const HELD: u64 = 32 << 20;
+        let hold = format!("x=$(head -c {HELD} /dev/zero | tr '\\0' a); echo held; read end");
+        let mut shell = std::process::Command::new("sh")
+            .args(["-c", &hold])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        let mut holds = BufReader::new(shell.stdout.take().expect("a pipe"));
+        holds.read_line(&mut String::new()).expect("a line");
+        let reading = ProcessReading::take(std::process::id()).expect("this process runs");
+        assert!(reading.memory.host_bytes >= reading.own_bytes + HELD);
+        drop(shell.stdin.take());
+        shell.wait().expect("an end");
     }
 }

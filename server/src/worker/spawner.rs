@@ -1,16 +1,19 @@
 //! Starts child processes from one thread that lives as long as the server.
 //!
 //! A worker asks the kernel to be killed when its parent dies, and the kernel counts the death of the
-//! *thread* that started it. Threads of the async runtime come and go; this one does not.
+//! *thread* that started it. Threads of the async runtime come and go; this one does not. It also reaps what this process was
+//! handed: nothing is being started meanwhile that it might take for such a process.
 
 use std::{io, path::PathBuf, process::Stdio};
 
 use tokio::{
-    process::{Child, Command},
+    process::Command,
     runtime::Handle,
+    signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot},
 };
 
+use super::children::{OwnedChild, OwnedChildren};
 use crate::{failpoint, supervisor::Supervisor};
 
 /// The program that workers run.
@@ -25,16 +28,19 @@ pub struct WorkerProgram {
 /// Starts child processes. Cheap to clone; the thread ends with the last clone.
 #[derive(Clone, Debug)]
 pub struct Spawner {
-    requests: mpsc::Sender<SpawnRequest>,
+    requests: mpsc::Sender<Request>,
 }
 
 #[derive(Debug)]
-struct SpawnRequest {
-    program: WorkerProgram,
-    reply: oneshot::Sender<io::Result<Child>>,
+enum Request {
+    Spawn {
+        program: WorkerProgram,
+        reply: oneshot::Sender<io::Result<OwnedChild>>,
+    },
+    ReapOthers,
 }
 
-/// Processes that wait for the thread. Further callers wait for a place.
+/// Requests that wait for the thread. Further callers wait for a place.
 const QUEUE: usize = 8;
 
 /// What workers get of the server's environment. The rest may hold secrets.
@@ -49,21 +55,30 @@ const ENVIRONMENT: &[&str] = &[
 ];
 
 impl Spawner {
-    /// Starts the thread, which `supervisor` watches.
+    /// Starts the thread, which `supervisor` watches, and a task that has it reap.
     ///
     /// # Errors
     ///
-    /// When the system gives no thread.
+    /// When the system gives no thread, or does not tell when children end.
     pub fn start(runtime: Handle, supervisor: &Supervisor) -> io::Result<Self> {
-        let (requests, mut inbox) = mpsc::channel::<SpawnRequest>(QUEUE);
+        let (requests, mut inbox) = mpsc::channel::<Request>(QUEUE);
+        let ends = signal(SignalKind::child())?;
+        let reaping = reap(ends, requests.downgrade());
+        supervisor.tasks().critical("reaper", reaping);
         supervisor.thread("hangar-spawner", move |probe| {
             let _guard = runtime.enter();
+            let mut children = OwnedChildren::default();
             while let Some(request) = inbox.blocking_recv() {
                 probe.mark_alive();
                 failpoint::pass("hangar-spawner", None);
-                let child = command(&request.program).spawn();
-                // A caller that is gone drops the child, which ends it.
-                let _ = request.reply.send(child);
+                match request {
+                    Request::Spawn { program, reply } => {
+                        let child = command(&program).spawn();
+                        // A caller that is gone drops the child, which ends it.
+                        let _ = reply.send(child.map(|child| children.add(child)));
+                    }
+                    Request::ReapOthers => children.reap_others(),
+                }
                 probe.pause();
             }
         })?;
@@ -76,12 +91,23 @@ impl Spawner {
     /// # Errors
     ///
     /// When the program cannot be executed.
-    pub(super) async fn spawn(&self, program: WorkerProgram) -> io::Result<Child> {
+    pub(super) async fn spawn(&self, program: WorkerProgram) -> io::Result<OwnedChild> {
         let (reply, child) = oneshot::channel();
         let gone = || io::Error::other("the spawner thread has ended");
-        let request = SpawnRequest { program, reply };
+        let request = Request::Spawn { program, reply };
         self.requests.send(request).await.map_err(|_| gone())?;
         child.await.map_err(|_| gone())?
+    }
+}
+
+/// Has the thread look for processes to reap whenever children have ended, for as long as there is a spawner.
+async fn reap(mut ends: Signal, requests: mpsc::WeakSender<Request>) {
+    while ends.recv().await.is_some() {
+        let Some(requests) = requests.upgrade() else {
+            return;
+        };
+        // The thread has ended only after a panic, which it reports itself.
+        let _ = requests.send(Request::ReapOthers).await;
     }
 }
 

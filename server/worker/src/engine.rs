@@ -40,6 +40,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    call_work::CallWork,
     engine::{
         chat::ChatTemplate, embedder::Embedder, reasoning::ReasoningFormat, scheduler::Scheduler,
     },
@@ -82,6 +83,8 @@ pub(crate) struct Engine {
     /// How the model takes images, if it does.
     images: Option<ImageRule>,
     stats: Arc<Stats>,
+    /// Where requests are made ready for the engine.
+    call_work: CallWork,
     /// Which requests may be with the engine.
     scheduler: Scheduler,
     next_request: AtomicUsize,
@@ -90,9 +93,9 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Tokens and texts.
-    pub(crate) fn vocabulary(&self) -> &Vocabulary {
-        &self.vocabulary
+    /// Where calls have blocking work done.
+    pub(crate) fn call_work(&self) -> &CallWork {
+        &self.call_work
     }
 
     /// Returns when the engine is dead.
@@ -104,10 +107,14 @@ impl Engine {
     pub(crate) async fn idle(&self) {
         self.requests.close();
         self.requests.wait().await;
+        // Its memory is back by the time that the worker's is.
+        self.grammars.end();
     }
 
-    /// Makes the engine end. Requests that are with it end without a finish.
+    /// Makes the engine end. Requests that are with it end without a finish, and those that are made ready for it
+    /// are told so.
     pub(crate) fn stop(&self) {
+        self.call_work.end();
         drop(self.lock_runner().take());
     }
 

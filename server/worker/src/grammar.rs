@@ -11,21 +11,27 @@ mod parent;
 mod wire;
 
 use std::{
+    io::ErrorKind,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 pub(crate) use child::{ARGUMENT, serve};
 use hangar_client::v1::{Constraint, constraint::Constraint as Notation};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use self::{
-    parent::GrammarProcess,
+    parent::{GrammarProcess, Patience},
     wire::{GrammarCall, GrammarKind, GrammarReply, NewGrammar, TokenTable},
 };
-use crate::{grpc_error, vocabulary::Vocabulary};
+use crate::{call_work::on_thread, grpc_error, vocabulary::Vocabulary};
 
-/// How long a grammar may take to compile, the start of its process included.
+/// How long a process may take to start and to read the model's tokens.
+const START_TIME: Duration = Duration::from_secs(10);
+
+/// How long a grammar may take to compile, what is left of the start of its process included.
 const COMPILE_TIME: Duration = Duration::from_secs(5);
 
 /// How long a grammar may take to say which tokens may come next.
@@ -34,15 +40,29 @@ const STEP_TIME: Duration = Duration::from_secs(5);
 /// Memory of a process that may wait for its next grammar, in bytes.
 const IDLE_MEMORY: u64 = 128 << 20;
 
-/// Makes the grammars of one model.
+/// Most grammars at a time, however many requests the engine takes.
+const MAX_GRAMMARS: usize = 8;
+
+/// Makes the grammars of one model. Clones share its processes.
+#[derive(Clone)]
 pub(crate) struct Grammars {
     vocabulary: Vocabulary,
     idle: Arc<IdleProcess>,
+    /// One for each grammar that there may be: a process is either that of one, or the idle one, which is taken first.
+    places: Arc<Semaphore>,
 }
 
 /// A process that waits for its next grammar.
 #[derive(Default)]
 struct IdleProcess(Mutex<Option<GrammarProcess>>);
+
+/// A grammar that is to be compiled.
+struct GrammarSource {
+    /// Field of the request that holds it.
+    field: &'static str,
+    kind: GrammarKind,
+    text: String,
+}
 
 /// The grammar of one answer.
 pub(crate) struct Grammar {
@@ -53,6 +73,10 @@ pub(crate) struct Grammar {
     reply: Option<GrammarReply>,
     /// Field of the request that holds the grammar.
     field: &'static str,
+    /// Cancelled when nobody waits for the answer any more.
+    cancelled: CancellationToken,
+    /// Last: given back when the process has ended, or is idle.
+    _place: OwnedSemaphorePermit,
 }
 
 /// How an answer stands with its grammar.
@@ -66,28 +90,109 @@ pub(crate) enum GrammarState {
 
 /// An answer cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {why}")]
-pub(crate) struct GrammarError {
-    field: &'static str,
-    why: String,
+pub(crate) enum GrammarError {
+    /// Its grammar cannot be followed.
+    #[error("{field}: {why}")]
+    Refused {
+        /// Field of the request that holds the grammar.
+        field: &'static str,
+        /// In words.
+        why: String,
+    },
+    /// Nobody waits for it any more.
+    #[error("nobody waits for it any more")]
+    Cancelled,
 }
 
 impl Grammars {
-    /// Grammars of answers in this vocabulary.
-    pub(crate) fn new(vocabulary: Vocabulary) -> Self {
+    /// Grammars of answers in this vocabulary, for an engine that takes so many requests at a time: one more may be
+    /// compiled meanwhile.
+    pub(crate) fn new(vocabulary: Vocabulary, concurrency: usize) -> Self {
+        let places = concurrency.saturating_add(1).min(MAX_GRAMMARS);
         Self {
             vocabulary,
             idle: Arc::default(),
+            places: Arc::new(Semaphore::new(places)),
         }
     }
 
-    /// Compiles a constraint, which the request has in the field `origin`, or else in its own. Blocks for
-    /// [`COMPILE_TIME`] at most.
-    pub(crate) fn begin(
+    /// Compiles a constraint, which the request has in the field `origin`, or else in its own: once there is a place for
+    /// it, for [`START_TIME`] and [`COMPILE_TIME`] at most, and until it is `cancelled`, which ends the grammar at any
+    /// time.
+    pub(crate) async fn begin(
         &self,
         constraint: &Constraint,
         origin: Option<&'static str>,
+        cancelled: &CancellationToken,
     ) -> Result<Grammar, Status> {
+        let source = GrammarSource::of(constraint, origin)?;
+        let place = Arc::clone(&self.places).acquire_owned();
+        // The semaphore is never closed.
+        let Some(Ok(place)) = cancelled.run_until_cancelled(place).await else {
+            return Err(grpc_error::unloaded());
+        };
+        let (grammars, cancelled) = (self.clone(), cancelled.clone());
+        on_thread(move || grammars.compile(source, cancelled, place)).await
+    }
+
+    fn compile(
+        &self,
+        source: GrammarSource,
+        cancelled: CancellationToken,
+        place: OwnedSemaphorePermit,
+    ) -> Result<Grammar, Status> {
+        let process = match self.process(&cancelled) {
+            Ok(process) => process,
+            Err(_) if cancelled.is_cancelled() => return Err(GrammarError::Cancelled.into()),
+            Err(e) => {
+                let why = format!("no process for grammars could be started: {e}");
+                return Err(grpc_error::internal(why));
+            }
+        };
+        let mut grammar = Grammar {
+            process: Some(process),
+            idle: Arc::clone(&self.idle),
+            reply: None,
+            field: source.field,
+            cancelled,
+            _place: place,
+        };
+        let begin = NewGrammar {
+            kind: source.kind.into(),
+            text: source.text,
+        };
+        let deadline = Instant::now() + COMPILE_TIME;
+        grammar.ask(&GrammarCall::begin(begin), deadline)?;
+        grammar.reply = Some(grammar.receive(deadline)?);
+        Ok(grammar)
+    }
+
+    /// Ends the process that waits for a next grammar: none is to come.
+    pub(crate) fn end(&self) {
+        drop(self.idle.take());
+    }
+
+    /// An idle process, else a new one.
+    fn process(&self, cancelled: &CancellationToken) -> std::io::Result<GrammarProcess> {
+        if let Some(process) = self.idle.take() {
+            return Ok(process);
+        }
+        let patience = Patience {
+            deadline: Instant::now() + START_TIME,
+            cancelled,
+        };
+        let mut process = GrammarProcess::start()?;
+        let tokens = (0..self.vocabulary.known()).map(|token| self.vocabulary.grammar_bytes(token));
+        let table = GrammarCall::table(TokenTable {
+            tokens: tokens.collect(),
+        });
+        process.send(&table, patience)?;
+        Ok(process)
+    }
+}
+
+impl GrammarSource {
+    fn of(constraint: &Constraint, origin: Option<&'static str>) -> Result<Self, Status> {
         let (field, kind, text) = match &constraint.constraint {
             Some(Notation::JsonSchema(text)) => {
                 ("constraint.json_schema", GrammarKind::JsonSchema, text)
@@ -101,41 +206,11 @@ impl Grammars {
                 ));
             }
         };
-        let process = self.process().map_err(|e| {
-            grpc_error::internal(format!("no process for grammars could be started: {e}"))
-        })?;
-        let mut grammar = Grammar {
-            process: Some(process),
-            idle: Arc::clone(&self.idle),
-            reply: None,
+        Ok(Self {
             field: origin.unwrap_or(field),
-        };
-        let begin = NewGrammar {
-            kind: kind.into(),
+            kind,
             text: text.clone(),
-        };
-        let begun = grammar.ask(&GrammarCall::begin(begin)).and_then(|()| {
-            let first = grammar.receive(COMPILE_TIME)?;
-            grammar.reply = Some(first);
-            Ok(())
-        });
-        match begun {
-            Ok(()) => Ok(grammar),
-            Err(e) => Err(e.into()),
-        }
-    }
-
-    /// An idle process, else a new one.
-    fn process(&self) -> std::io::Result<GrammarProcess> {
-        if let Some(process) = self.idle.take() {
-            return Ok(process);
-        }
-        let mut process = GrammarProcess::start()?;
-        let tokens = (0..self.vocabulary.known()).map(|token| self.vocabulary.grammar_bytes(token));
-        process.send(&GrammarCall::table(TokenTable {
-            tokens: tokens.collect(),
-        }))?;
-        Ok(process)
+        })
     }
 }
 
@@ -147,11 +222,22 @@ impl IdleProcess {
     /// Keeps a process for the next answer. One is enough: further ones end.
     fn keep(&self, process: GrammarProcess) {
         let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.get_or_insert(process);
+        let spare = match &*idle {
+            None => idle.replace(process),
+            Some(_) => Some(process),
+        };
+        // Its end is waited for without the lock.
+        drop(idle);
+        drop(spare);
     }
 }
 
 impl Grammar {
+    /// Cancelling it ends the grammar, and whoever waits for it.
+    pub(crate) fn cancellation(&self) -> CancellationToken {
+        self.cancelled.clone()
+    }
+
     /// Leaves only the logits of tokens that may come next; of the tokens that end an answer, only where
     /// it may end. Blocks for [`STEP_TIME`] at most.
     pub(crate) fn restrict(
@@ -161,7 +247,7 @@ impl Grammar {
     ) -> Result<GrammarState, GrammarError> {
         let reply = match self.reply.take() {
             Some(reply) => reply,
-            None => self.receive(STEP_TIME)?,
+            None => self.receive(Instant::now() + STEP_TIME)?,
         };
         if reply.complete {
             return Ok(GrammarState::Complete);
@@ -198,35 +284,48 @@ impl Grammar {
     /// Goes on behind this token.
     pub(crate) fn accept(&mut self, token: u32) {
         // What went wrong shows when the next tokens are asked for.
-        let _ = self.ask(&GrammarCall::after(token));
+        let _ = self.ask(&GrammarCall::after(token), Instant::now() + STEP_TIME);
     }
 
-    fn ask(&mut self, call: &GrammarCall) -> Result<(), GrammarError> {
-        let sent = self.process.as_mut().map(|process| process.send(call));
+    fn ask(&mut self, call: &GrammarCall, deadline: Instant) -> Result<(), GrammarError> {
+        let cancelled = &self.cancelled;
+        let patience = Patience {
+            deadline,
+            cancelled,
+        };
+        let sent = self.process.as_mut().map(|it| it.send(call, patience));
         match sent {
             Some(Ok(())) => Ok(()),
             // Its end shows when it is read from.
-            Some(Err(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            _ => Err(self.process_failed()),
+            Some(Err(e)) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
+            Some(Err(e)) => Err(self.fail(e.kind())),
+            None => Err(self.process_failed()),
         }
     }
 
-    fn receive(&mut self, within: Duration) -> Result<GrammarReply, GrammarError> {
+    fn receive(&mut self, deadline: Instant) -> Result<GrammarReply, GrammarError> {
+        let cancelled = &self.cancelled;
+        let patience = Patience {
+            deadline,
+            cancelled,
+        };
         let Some(process) = self.process.as_mut() else {
             return Err(self.process_failed());
         };
-        match process.receive(within) {
+        match process.receive(patience) {
             Ok(GrammarReply { failed, .. }) if !failed.is_empty() => Err(self.error(failed)),
             Ok(reply) => Ok(reply),
-            Err(e) => {
-                self.process = None;
-                Err(match e.kind() {
-                    std::io::ErrorKind::TimedOut => {
-                        self.error("takes too long to follow; make it simpler")
-                    }
-                    _ => self.process_failed(),
-                })
-            }
+            Err(e) => Err(self.fail(e.kind())),
+        }
+    }
+
+    /// The process is of no use any more.
+    fn fail(&mut self, kind: ErrorKind) -> GrammarError {
+        self.process = None;
+        match kind {
+            _ if self.cancelled.is_cancelled() => GrammarError::Cancelled,
+            ErrorKind::TimedOut => self.error("takes too long to follow; make it simpler"),
+            _ => self.process_failed(),
         }
     }
 
@@ -236,7 +335,7 @@ impl Grammar {
     }
 
     fn error(&self, why: impl Into<String>) -> GrammarError {
-        GrammarError {
+        GrammarError::Refused {
             field: self.field,
             why: why.into(),
         }
@@ -257,6 +356,9 @@ impl Drop for Grammar {
 
 impl From<GrammarError> for Status {
     fn from(error: GrammarError) -> Self {
-        grpc_error::invalid_field(error.field, error.why)
+        match error {
+            GrammarError::Refused { field, why } => grpc_error::invalid_field(field, why),
+            GrammarError::Cancelled => grpc_error::unloaded(),
+        }
     }
 }

@@ -6,7 +6,6 @@
 
 mod adapters;
 mod architecture;
-mod bidirectional;
 mod chat_templates;
 mod device_plan;
 mod directory;
@@ -28,6 +27,7 @@ mod required_tensors;
 mod safetensors;
 mod shards;
 mod spec;
+mod stored_quantization;
 mod text_settings;
 mod tokenizer;
 mod weights;
@@ -43,7 +43,7 @@ use hangar_client::v1::{ModelFormat, ModelKind};
 use hangar_worker_protocol::v1::WorkerConfig;
 pub(crate) use inspection::{Files, InSituQuantization, Inspection};
 pub(crate) use kv_cache::KvPlan;
-pub(crate) use modules::{Modules, Pooling};
+pub(crate) use modules::{Module, Modules, Pooling};
 pub(crate) use multimodal::Multimodal;
 
 use crate::{

@@ -5,6 +5,7 @@
 //! when its engine dies, or when its server is gone, whichever comes first; it is never restarted within
 //! itself.
 
+mod call_work;
 mod demo;
 mod device;
 mod engine;
@@ -154,7 +155,10 @@ fn run() -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    runtime.block_on(host(config, ready, threads))
+    let code = runtime.block_on(host(config, ready, threads));
+    // What calls still have done on other threads is of no use to anybody.
+    runtime.shutdown_background();
+    code
 }
 
 /// Inspects the model, reports to the server, and serves it to the end.

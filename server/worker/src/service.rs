@@ -23,9 +23,10 @@ use hangar_worker_protocol::{
         load_response::Event, worker_service_server::WorkerService,
     },
 };
+use prost::Message;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Code, Request, Response, Status};
 use tracing::{Instrument, Span, info_span};
 
@@ -283,14 +284,16 @@ impl WorkerService for Worker {
         &self,
         request: Request<TokenizeRequest>,
     ) -> Result<Response<TokenizeResponse>, Status> {
-        let engine = Arc::clone(self.engine()?);
+        let engine = self.engine()?;
         let span = span("worker.tokenize", &request);
         let request = request.into_inner().request.unwrap_or_default();
         if request.text.len() > MAX_TEXT {
             return Err(grpc_error::invalid_field("text", "must have at most 1 MiB"));
         }
-        let tokens = move || engine.tokenize(request);
-        let (token_ids, prompt) = blocking(tokens).instrument(span).await??;
+        let (own, bytes) = (Arc::clone(engine), request.encoded_len());
+        let tokens = move |cancelled: &CancellationToken| own.tokenize(request, cancelled);
+        let tokens = engine.call_work().run(bytes, tokens);
+        let (token_ids, prompt) = tokens.instrument(span).await?;
         Ok(Response::new(TokenizeResponse { token_ids, prompt }))
     }
 
@@ -298,17 +301,13 @@ impl WorkerService for Worker {
         &self,
         request: Request<DetokenizeRequest>,
     ) -> Result<Response<DetokenizeResponse>, Status> {
-        let vocabulary = self.engine()?.vocabulary().clone();
+        let engine = self.engine()?;
         let span = span("worker.detokenize", &request);
         let request = request.into_inner();
-        vocabulary
-            .check(&request.token_ids)
-            .map_err(|why| grpc_error::invalid_field("token_ids", why))?;
-        let text = move || vocabulary.decode(&request.token_ids, request.skip_special_tokens);
-        let text = blocking(text)
-            .instrument(span)
-            .await?
-            .map_err(|why| grpc_error::invalid_field("token_ids", why))?;
+        let (own, bytes) = (Arc::clone(engine), request.encoded_len());
+        let text = move |cancelled: &CancellationToken| own.detokenize(&request, cancelled);
+        let text = engine.call_work().run(bytes, text);
+        let text = text.instrument(span).await?;
         Ok(Response::new(DetokenizeResponse { text }))
     }
 
@@ -376,15 +375,6 @@ impl WorkerService for Worker {
         }
         Ok(Response::new(ShutdownResponse {}))
     }
-}
-
-/// Runs what blocks where it may.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Status> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|e| grpc_error::internal(format!("the tokenizer failed: {e}")))
 }
 
 /// Makes an entry of prepared weights, on a thread that stands back behind requests.

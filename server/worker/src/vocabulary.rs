@@ -9,6 +9,7 @@ use std::{borrow::Cow, collections::HashMap, sync::Arc};
 use mistralrs::core::llguidance::toktrie::{TokEnv, TokTrie};
 use text_memory::TextMemory;
 use tokenizers::Tokenizer;
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::{
     decoding::Decoding,
@@ -21,6 +22,17 @@ pub(crate) const SLICE: usize = 256 << 10;
 
 /// Tokens that a text cut in two may have more than the whole, at most: those of a few long words.
 const CUT: usize = 256;
+
+/// Why a text was not split into tokens, or tokens were not put together.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TextError {
+    /// The tokenizer refuses it.
+    #[error("{0}")]
+    Refused(String),
+    /// Nobody waits for it any more.
+    #[error("nobody waits for it any more")]
+    Cancelled,
+}
 
 /// The model's tokens.
 #[derive(Clone)]
@@ -72,23 +84,33 @@ impl Vocabulary {
         }
     }
 
-    /// Splits a text into tokens. Blocks for as long as the text is long, and others are. The error is the tokenizer's.
-    pub(crate) fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, String> {
-        let _memory = self.memory.split(text.len());
+    /// Splits a text into tokens. Blocks for as long as the text is long, and others are.
+    pub(crate) fn encode(
+        &self,
+        text: &str,
+        add_special_tokens: bool,
+        cancelled: &CancellationToken,
+    ) -> Result<Vec<u32>, TextError> {
+        let _memory = self.memory.split(text.len(), cancelled)?;
         self.tokenizer
             .encode_fast(text, add_special_tokens)
             .map(|encoding| encoding.get_ids().to_vec())
-            .map_err(|e| e.to_string())
+            .map_err(|e| TextError::Refused(e.to_string()))
     }
 
     /// Whether `text` has more than `limit` tokens by far. Splits it slice by slice, because all tokens of a
     /// long text at once take some two hundred times the memory that the text does.
-    pub(crate) fn is_beyond(&self, text: &str, limit: usize) -> Result<bool, String> {
+    pub(crate) fn is_beyond(
+        &self,
+        text: &str,
+        limit: usize,
+        cancelled: &CancellationToken,
+    ) -> Result<bool, TextError> {
         let mut rest = text;
         let mut tokens: usize = 0;
         while !rest.is_empty() {
             let (slice, after) = rest.split_at(rest.floor_char_boundary(SLICE).max(1));
-            tokens += self.encode(slice, false)?.len();
+            tokens += self.encode(slice, false, cancelled)?.len();
             // A cut may make one token into two, and more where whole words are tokens.
             tokens = tokens.saturating_sub(CUT);
             if tokens > limit {
@@ -101,16 +123,25 @@ impl Vocabulary {
 
     /// Puts tokens together to a text, as the tokenizer does: bytes that are not UTF-8 become U+FFFD. Blocks for as long
     /// as there are many, and others have many.
-    pub(crate) fn decode(&self, tokens: &[u32], skip_special: bool) -> Result<String, String> {
-        let _memory = self.memory.join(tokens.len());
+    pub(crate) fn decode(
+        &self,
+        tokens: &[u32],
+        skip_special: bool,
+        cancelled: &CancellationToken,
+    ) -> Result<String, TextError> {
+        let _memory = self.memory.join(tokens.len(), cancelled)?;
         self.tokenizer
             .decode(tokens, skip_special)
-            .map_err(|e| e.to_string())
+            .map_err(|e| TextError::Refused(e.to_string()))
     }
 
     /// Blocks until a conversation of so many bytes may be rendered.
-    pub(crate) fn wait_to_render(&self, bytes: usize) -> TextMemoryShare<'_> {
-        self.memory.render(bytes)
+    pub(crate) fn wait_to_render(
+        &self,
+        bytes: usize,
+        cancelled: &CancellationToken,
+    ) -> Result<TextMemoryShare<'_>, TextError> {
+        self.memory.render(bytes, cancelled)
     }
 
     /// The token of this text, if it is one.

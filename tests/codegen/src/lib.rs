@@ -5,6 +5,8 @@
 //! are held against the code in the same way: [`pages`].
 
 #[cfg(test)]
+mod calls;
+#[cfg(test)]
 mod modules;
 pub mod pages;
 #[cfg(test)]
@@ -18,9 +20,9 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::{Context, Result};
 use prost::Message;
-use prost_types::{FileDescriptorSet, source_code_info::Location};
+use prost_types::{DescriptorProto, FileDescriptorSet, source_code_info::Location};
 use protox::Compiler;
-use tonic_prost_build::Builder;
+use tonic_prost_build::{Builder, Config, configure};
 
 /// Where generated files live, and nothing else, from the workspace's root.
 pub const OUTPUTS: [&str; 2] = [CLIENT, WORKER_PROTOCOL];
@@ -29,34 +31,14 @@ const CLIENT: &str = "client/src/gen";
 
 const WORKER_PROTOCOL: &str = "server/worker-protocol/src/gen";
 
-/// Files of the public API, from `proto/`.
-const PUBLIC: &[&str] = &[
-    "hangar/v1/catalog_service.proto",
-    "hangar/v1/error_reason.proto",
-    "hangar/v1/inference_service.proto",
-    "hangar/v1/model.proto",
-    "hangar/v1/model_service.proto",
-    "hangar/v1/session_service.proto",
-];
+/// Where the protos of the public API are, those of the Open Inference Protocol, and those between the server and its
+/// workers: a root and a folder below it.
+const PUBLIC: (&str, &str) = ("proto", "hangar/v1");
+const OPEN_INFERENCE: (&str, &str) = ("proto", "inference");
+const PRIVATE: (&str, &str) = ("server/worker-protocol/proto", "hangar/worker/v1");
 
-/// Files of the Open Inference Protocol, from `proto/`.
-const OPEN_INFERENCE: &[&str] = &[
-    "inference/grpc_service.proto",
-    "inference/model_config.proto",
-];
-
-/// Files between the server and its workers.
-const PRIVATE: &[&str] = &["hangar/worker/v1/worker_service.proto"];
-
-/// Messages with the id of a session, which `client/src/redacted.rs` shows without it.
-const SECRET: &[&str] = &[
-    ".hangar.v1.CloseSessionRequest",
-    ".hangar.v1.GetSessionRequest",
-    ".hangar.v1.KeepAliveRequest",
-    ".hangar.v1.LoadModelRequest",
-    ".hangar.v1.Session",
-    ".hangar.v1.UnloadModelRequest",
-];
+/// The field that makes a message secret: nothing is generated that shows such a message, `client/src/redacted.rs` does.
+const SECRET: &str = "session_id";
 
 /// Where protos lie, from the workspace's root: the public ones, the private ones, and Google's.
 const ROOTS: &[&str] = &[
@@ -81,22 +63,40 @@ pub fn workspace() -> PathBuf {
 /// When a proto does not compile.
 pub fn generate() -> Result<BTreeMap<String, Vec<u8>>> {
     let mut files = BTreeMap::new();
-    for (name, protos) in [("hangar.v1.bin", PUBLIC), ("inference.bin", OPEN_INFERENCE)] {
+    let (public, open) = (protos(PUBLIC)?, protos(OPEN_INFERENCE)?);
+    for (name, protos) in [("hangar.v1.bin", &public), ("inference.bin", &open)] {
         let set = descriptor_set(&compile(protos)?);
         files.insert(format!("{CLIENT}/{name}"), set.encode_to_vec());
     }
-    let public = [PUBLIC, OPEN_INFERENCE].concat();
-    // The server halves of the published stubs are for whoever asks for them.
-    let client =
-        tonic_prost_build::configure().server_mod_attribute(".", "#[cfg(feature = \"server\")]");
-    files.extend(stubs(client, &public, &["hangar.v1", "inference"], CLIENT)?);
-    let private = tonic_prost_build::configure().extern_path(".hangar.v1", "::hangar_client::v1");
+    files.extend(client_stubs(&[public, open].concat())?);
+    let private = configure().extern_path(".hangar.v1", "::hangar_client::v1");
     files.extend(stubs(
         private,
-        PRIVATE,
+        Config::new(),
+        &protos(PRIVATE)?,
         &["hangar.worker.v1"],
         WORKER_PROTOCOL,
     )?);
+    Ok(files)
+}
+
+/// The published stubs. Their server halves are for whoever asks for them, and decode requests with a codec of their own.
+fn client_stubs(public: &[String]) -> Result<BTreeMap<String, Vec<u8>>> {
+    let packages = ["hangar.v1", "inference"];
+    let mut config = Config::new();
+    config.enable_type_names();
+    let clients = configure().build_server(false);
+    let mut files = stubs(clients, config, public, &packages, CLIENT)?;
+    // The messages are those that are there already.
+    let servers = configure()
+        .build_client(false)
+        .server_mod_attribute(".", "#[cfg(feature = \"server\")]")
+        .codec_path("crate::server_codec::BoundedCodec")
+        .extern_path(".hangar.v1", "crate::v1")
+        .extern_path(".inference", "crate::inference");
+    for (path, content) in stubs(servers, Config::new(), public, &packages, CLIENT)? {
+        files.entry(path).or_default().extend(content);
+    }
     Ok(files)
 }
 
@@ -119,7 +119,20 @@ pub fn write() -> Result<()> {
     Ok(())
 }
 
-fn compile(files: &[&str]) -> Result<FileDescriptorSet> {
+/// The protos of a folder, from its root.
+fn protos((root, folder): (&str, &str)) -> Result<Vec<String>> {
+    let mut protos = Vec::new();
+    for entry in std::fs::read_dir(workspace().join(root).join(folder))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".proto") {
+            protos.push(format!("{folder}/{name}"));
+        }
+    }
+    protos.sort();
+    Ok(protos)
+}
+
+fn compile(files: &[String]) -> Result<FileDescriptorSet> {
     let workspace = workspace();
     let roots = ROOTS.iter().map(|root| workspace.join(root));
     let mut compiler = Compiler::new(roots)?;
@@ -150,23 +163,45 @@ fn is_commented(location: &Location) -> bool {
     location.leading_comments.is_some() || location.trailing_comments.is_some()
 }
 
+/// The paths of all messages that have a [`SECRET`].
+fn secret_messages(set: &FileDescriptorSet) -> Vec<String> {
+    fn add(paths: &mut Vec<String>, outside: &str, message: &DescriptorProto) {
+        let path = format!("{outside}.{}", message.name());
+        if message.field.iter().any(|field| field.name() == SECRET) {
+            paths.push(path.clone());
+        }
+        for nested in &message.nested_type {
+            add(paths, &path, nested);
+        }
+    }
+    let mut paths = Vec::new();
+    for file in &set.file {
+        for message in &file.message_type {
+            add(&mut paths, &format!(".{}", file.package()), message);
+        }
+    }
+    paths
+}
+
 /// The stubs that `protos` make of these packages, for the folder `output`.
 fn stubs(
     builder: Builder,
-    protos: &[&str],
+    config: Config,
+    protos: &[String],
     packages: &[&str],
     output: &str,
 ) -> Result<BTreeMap<String, Vec<u8>>> {
     let out = tempfile::tempdir()?;
+    let set = compile(protos)?;
     builder
         .out_dir(out.path())
         .build_transport(true)
         .bytes(".")
         // In the order of their keys, so that equal messages have equal bytes.
         .btree_map(".")
-        .skip_debug(SECRET)
+        .skip_debug(secret_messages(&set))
         .extern_path(".google.rpc.Status", "::tonic_types::Status")
-        .compile_fds(compile(protos)?)
+        .compile_fds_with_config(set, config)
         .context("generating the stubs")?;
     let mut files = BTreeMap::new();
     for package in packages {

@@ -14,6 +14,9 @@ const SPEC: &str = "server/src/model/spec.rs";
 /// Where the states of a model are, with a picture of them.
 const STATE: &str = "server/src/model/state.rs";
 
+/// What the worker calls its configuration, and the spec in it.
+const MESSAGES: [&str; 3] = ["config", "spec()", "spec"];
+
 /// Fields of the worker's configuration that say nothing to the worker: the scripted worker answers with them.
 const UNREAD: [&str; 1] = ["max_concurrency"];
 
@@ -50,25 +53,30 @@ fn engine_inputs() -> Result<Vec<String>> {
     Ok(names.collect())
 }
 
-/// The worker's code, without tests and comments.
+/// The worker's code, without tests and comments; what goes on in a further line with a dot is one line.
 fn worker_code() -> Result<String> {
-    let sources = sources_without_tests("server/worker/src")?;
-    let lines = sources.iter().flat_map(|(_, text)| text.lines());
-    let code: Vec<_> = lines
-        .filter(|line| !line.trim_start().starts_with("//"))
-        .collect();
-    Ok(code.join("\n"))
+    let mut code = String::new();
+    for (_, text) in sources_without_tests("server/worker/src")? {
+        let lines = text.lines().map(str::trim);
+        for line in lines.filter(|line| !line.starts_with("//")) {
+            if !line.starts_with('.') {
+                code.push('\n');
+            }
+            code.push_str(line);
+        }
+    }
+    Ok(code)
 }
 
-/// Whether the code reads a field: after a dot, or by taking it out of the message. What is left out with `field: _`,
-/// or shares the name as a part of another, reads nothing.
+/// Whether the code reads a field of the configuration, or of the spec in it.
 fn is_read(code: &str, field: &str) -> bool {
-    let mut places = code.match_indices(field);
-    places.any(|(at, _)| {
-        let before = code[..at].chars().next_back().unwrap_or(' ');
-        let after = code[at + field.len()..].chars().next().unwrap_or(' ');
-        let taken = before.is_whitespace() && after == ',';
-        (before == '.' || taken) && !after.is_ascii_alphanumeric() && after != '_'
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    MESSAGES.iter().any(|message| {
+        let read = format!("{message}.{field}");
+        code.match_indices(&read).any(|(at, _)| {
+            let goes_on = code[at + read.len()..].starts_with(is_of_name);
+            !goes_on && !code[..at].ends_with(is_of_name)
+        })
     })
 }
 
@@ -104,10 +112,17 @@ fn the_worker_reads_all_that_an_engine_is_built_from() -> Result<()> {
 }
 
 #[test]
-fn a_field_that_is_left_out_is_not_read() {
-    assert!(is_read("config.kind()", "kind"));
-    assert!(is_read("    kind,\n", "kind"));
-    for code in ["kind: _,", "config.kind_of", "mankind,", "\"kind\""] {
+fn a_field_is_read_of_the_configuration_and_not_of_anything_else() {
+    for code in ["config.kind()", " config.spec().kind,", "&spec.kind;"] {
+        assert!(is_read(code, "kind"), "{code}");
+    }
+    for code in [
+        "kind: _,",
+        "config.kind_of",
+        "model.kind",
+        "subconfig.kind",
+        "\"kind\"",
+    ] {
         assert!(!is_read(code, "kind"), "{code}");
     }
 }

@@ -141,6 +141,10 @@ impl ScriptedAnswer {
             ..GenerateChunk::default()
         };
         if self.made == 0 {
+            let memory = self.worker.script.generate.memory_bytes;
+            if memory > 0 {
+                self.worker.take_memory(memory);
+            }
             self.worker.prompts().leave(self.prompt().into(), true);
         }
         self.made += 1;

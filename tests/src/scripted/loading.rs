@@ -98,7 +98,8 @@ impl Worker {
         Ok((Event::Warmed(EngineWarmed { elapsed }), LoadStep::End))
     }
 
-    fn take_memory(&self, bytes: u64) {
+    /// Takes so much memory, in place of what it has taken before, and keeps it.
+    pub(super) fn take_memory(&self, bytes: u64) {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         if let Ok(mut memory) = self.memory.lock() {
             // Not zero, so that the pages are really there.

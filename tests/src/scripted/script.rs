@@ -145,6 +145,8 @@ pub enum LoadKind {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GenerateScript {
+    /// Memory to take with the first token and to keep, in bytes, in place of what the load took.
+    pub memory_bytes: u64,
     /// Length of the answer in tokens, at most `max_tokens` of the request. Unset: that, or 16.
     pub tokens: Option<u32>,
     /// Text of each token; `{i}` is its number, from 0. Empty: `"t{i} "`.

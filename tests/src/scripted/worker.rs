@@ -34,7 +34,7 @@ pub(super) struct Worker {
     pub(super) device_bytes: AtomicU64,
     /// Calls of the load that have broken their connection, before the engine was built and in the warm-up.
     pub(super) breaks: (AtomicU32, AtomicU32),
-    /// What the load took.
+    /// What the load took, or an answer.
     pub(super) memory: Mutex<Vec<u8>>,
     /// Set when the worker is to end; ends all streams.
     pub(super) stopping: CancellationToken,

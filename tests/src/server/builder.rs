@@ -3,6 +3,7 @@
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
@@ -25,6 +26,8 @@ pub struct TestServerBuilder {
     script: Option<Script>,
     data_dir: Option<PathBuf>,
     one_processor: bool,
+    subreaper: bool,
+    unread_log: bool,
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
 }
@@ -137,6 +140,18 @@ impl TestServerBuilder {
         self
     }
 
+    /// The server is handed what its workers leave behind, as process 1 of a container is.
+    pub fn as_subreaper(mut self) -> Self {
+        self.subreaper = true;
+        self
+    }
+
+    /// The server logs into a pipe that nobody reads before [`TestServer::read_log`].
+    pub fn with_unread_log(mut self) -> Self {
+        self.unread_log = true;
+        self
+    }
+
     /// The build of the server that has debug assertions and failpoints.
     pub fn checked(mut self) -> Self {
         self.program = Program::Checked;
@@ -212,12 +227,18 @@ impl TestServerBuilder {
         self
     }
 
-    /// Name of the server's binary.
-    pub(super) fn binary(&self) -> &'static str {
-        match self.program {
+    /// What runs the server, as yet without arguments of its own.
+    pub(super) fn command(&self) -> Result<Command> {
+        let server = binary(match self.program {
             Program::Hangar => "hangar",
             Program::Checked => "hangar-failpoints",
+        })?;
+        if !self.subreaper {
+            return Ok(Command::new(server));
         }
+        let mut command = Command::new(binary("subreaper")?);
+        command.arg(server);
+        Ok(command)
     }
 
     pub(super) fn data_dir(&self, directory: &Path) -> PathBuf {
@@ -239,6 +260,10 @@ impl TestServerBuilder {
         }
         arguments.extend(self.arguments.iter().cloned());
         Ok(arguments)
+    }
+
+    pub(super) fn has_unread_log(&self) -> bool {
+        self.unread_log
     }
 
     pub(super) fn is_on_one_processor(&self) -> bool {

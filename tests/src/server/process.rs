@@ -21,7 +21,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{DEADLINE, TestServerBuilder, binary};
+use super::{DEADLINE, TestServerBuilder};
 use crate::{
     bound::{self, ServerGuard},
     fixtures::Fixtures,
@@ -125,6 +125,12 @@ impl ServerProcess {
         Ok(fs::read_to_string(log(self.directory.path()))?)
     }
 
+    /// What the server logs from now on, if it logs into a pipe.
+    pub(super) fn log_pipe(&mut self) -> Result<Receiver> {
+        let pipe = self.child.stderr.take().context("the log is in a file")?;
+        Ok(Receiver::from_owned_fd(OwnedFd::from(pipe))?)
+    }
+
     pub(super) fn kill(mut self) -> Result<ExitStatus> {
         self.child.kill()?;
         Ok(self.child.wait()?)
@@ -156,7 +162,7 @@ fn command(
     data_dir: &Path,
     directory: &Path,
 ) -> Result<Command> {
-    let mut command = Command::new(binary(options.binary())?);
+    let mut command = options.command()?;
     command
         .args([
             "serve",
@@ -176,6 +182,9 @@ fn command(
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(File::create(log(directory))?);
+    if options.has_unread_log() {
+        command.stderr(Stdio::piped());
+    }
     Ok(command)
 }
 

@@ -113,6 +113,28 @@ async fn what_the_protocol_refuses_carries_a_reason() -> Result<()> {
 }
 
 #[hangar_tests::test]
+async fn what_uses_no_model_takes_small_requests() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let server = TestServer::real().fixtures(&fixtures).start().await?;
+    let caller = RawClient::connect(&server.url()).await?;
+    for (path, limit) in [
+        (INFO, 1 << 20),
+        ("/hangar.v1.ModelService/LoadModel", 1 << 20),
+        ("/hangar.v1.ModelService/WatchStatus", 256 << 10),
+        ("/hangar.v1.CatalogService/CreateModel", 1 << 20),
+        ("/hangar.v1.CatalogService/ListModels", 1 << 20),
+        ("/hangar.v1.SessionService/CreateSession", 4 << 10),
+        ("/inference.GRPCInferenceService/ModelConfig", 1 << 20),
+    ] {
+        let large = RawCall::of(path, &vec![0; limit + 1]);
+        refused(&caller, large, Code::OutOfRange, "MESSAGE_TOO_LARGE").await?;
+        let malformed = RawCall::of(path, &vec![0; limit]);
+        refused(&caller, malformed, Code::Internal, "MALFORMED_MESSAGE").await?;
+    }
+    Ok(())
+}
+
+#[hangar_tests::test]
 async fn errors_of_health_and_reflection_carry_a_reason_too() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;

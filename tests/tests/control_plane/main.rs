@@ -8,6 +8,7 @@ mod faults;
 mod fleet;
 mod fuzz_rpc;
 mod health;
+mod hostile;
 mod hub;
 mod lifecycle;
 mod memory;

@@ -6,5 +6,6 @@ mod idle;
 mod limits;
 mod pressure;
 mod server;
+mod shortage;
 mod traffic;
 mod watermark;

@@ -306,6 +306,30 @@ async fn a_second_server_on_the_same_data_is_refused() -> Result<()> {
 }
 
 #[hangar_tests::test]
+async fn a_second_server_on_the_same_sockets_is_refused() -> Result<()> {
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
+    server.ready().await?;
+    let held = sockets(server.data_dir())?;
+    assert_eq!(held.len(), 1);
+    let run = server.data_dir().join("run");
+    let directory = tempfile::tempdir()?;
+    let any = "127.0.0.1:0";
+    let mut arguments = arguments(any, any, &directory.path().join("data"));
+    arguments.extend(["--runtime-dir".into(), run.clone().into_os_string()]);
+    let said = refused(&arguments).await?;
+    let run = run.display().to_string();
+    for words in [run.as_str(), "in use by another hangar", "--runtime-dir"] {
+        assert!(said.contains(words), "{words:?} is not in {said:?}");
+    }
+    // The first one is none the worse for it.
+    assert_eq!(sockets(server.data_dir())?, held);
+    Ok(())
+}
+
+#[hangar_tests::test]
 async fn a_port_that_is_taken_is_named() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let taken = listener.local_addr()?.to_string();

@@ -6,6 +6,7 @@ mod ends;
 mod info;
 mod kinds;
 mod lengths;
+mod reference;
 mod requests;
 mod vectors;
 

@@ -6,6 +6,7 @@ mod deadlines;
 mod defaults;
 mod disconnects;
 mod extremes;
+mod given_up;
 mod grammars;
 mod limits;
 mod live;

@@ -1,6 +1,7 @@
 //! What tiny models of every text architecture answer, against what transformers says: the same tokens, the same
 //! log probabilities, the same ends, below, at and above every window; or the documented refusal.
 
+mod gguf_cuts;
 mod page;
 mod token_files;
 
@@ -29,6 +30,10 @@ const REFUSED: &[(&str, &str)] = &[
     ("starcoder2-untied", "tie_word_embeddings"),
     ("granite-moe", "num_local_experts"),
     ("gemma-own-head", "lm_head.weight"),
+    ("granite-steps", "time_step_limit"),
+    ("llama-two-directions", "is_causal"),
+    ("qwen3-images-yarn", "rope_parameters.rope_type"),
+    ("qwen3-images-bias", "attention_bias"),
     ("gpt-oss", "GptOssForCausalLM"),
     ("phi", "PhiForCausalLM"),
     ("phi-qk-norm", "PhiForCausalLM"),

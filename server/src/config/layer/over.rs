@@ -17,7 +17,8 @@ impl Layer {
     pub fn over(self, below: Self) -> Self {
         first_given!(
             self, below;
-            listen, ops_listen, insecure_listen, max_connections, max_request_bytes, reflection, data_dir,
+            listen, ops_listen, insecure_listen, max_connections, max_connection_idle, max_connection_age,
+            max_request_bytes, max_request_memory, reflection, data_dir,
             runtime_dir, model_roots, worker, worker_cuda, max_concurrent_loads, max_concurrent_device_loads,
             gpu_driver_timeout, device_release_timeout, max_models, prepared_cache_size, memory_limit, memory_high_watermark,
             readiness, models, default_max_concurrency, default_max_queue, load_timeout, drain_timeout,

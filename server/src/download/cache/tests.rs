@@ -77,6 +77,35 @@ async fn a_snapshot_of_some_files_is_not_one_of_all() {
 }
 
 #[tokio::test]
+async fn a_record_that_is_empty_or_cut_off_is_none() {
+    let (_directory, repository) = cache();
+    let names = [
+        "config.json",
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+    ];
+    let files = files(&repository, &names);
+    let wanted = source("main", &[]);
+    let made = repository
+        .publish(&wanted, COMMIT.to_owned(), files)
+        .await
+        .unwrap();
+    let record = repository.root.join("complete").join(COMMIT);
+    let find = async || {
+        repository
+            .find(&wanted, Completeness::Recorded)
+            .await
+            .unwrap()
+    };
+    for left in 0..names.len() {
+        fs::write(&record, names[..left].join("\n")).unwrap();
+        assert_eq!(find().await, None, "{left}");
+    }
+    fs::write(&record, names.join("\n")).unwrap();
+    assert_eq!(find().await, Some(made));
+}
+
+#[tokio::test]
 async fn what_others_have_filled_in_is_taken_when_it_can_be_loaded() {
     let (_directory, repository) = cache();
     for file in files(&repository, &["config.json", "model.safetensors"]) {

@@ -137,28 +137,32 @@ impl ModelDriver {
         self.publish_transition(now);
     }
 
-    /// Ends what belonged to the state `before`.
+    /// Ends what belonged to the state `before`. A load that was over by then is followed by another one.
     fn leave(&mut self, before: StateKind, now: SystemTime) {
-        match before {
+        let was_over = match before {
             StateKind::Backoff => {
                 self.timers.clear(Timer::Retry);
                 self.published.edit().next_retry = None;
+                false
             }
-            StateKind::Draining => self.timers.clear(Timer::Drain),
+            StateKind::Draining => {
+                self.timers.clear(Timer::Drain);
+                false
+            }
             StateKind::Ready => {
                 self.timers.clear(Timer::Stable);
                 self.model.update_facts(|facts| facts.ready_since = None);
+                true
             }
+            StateKind::Unloading => true,
             StateKind::Unloaded
             | StateKind::Pending
             | StateKind::Downloading
             | StateKind::Starting
             | StateKind::Loading
             | StateKind::Warming
-            | StateKind::Unloading
-            | StateKind::Failed => {}
-        }
-        let was_over = matches!(before, StateKind::Ready | StateKind::Unloading);
+            | StateKind::Failed => false,
+        };
         if was_over && self.state.kind() == StateKind::Backoff {
             self.load.begin_restart(now);
             self.published.meter = ProgressMeter::new();

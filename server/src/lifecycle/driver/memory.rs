@@ -6,6 +6,7 @@ use crate::{
         eviction::Evictor,
         ledger::with_headroom,
         memory::{MemoryNeed, Reservation},
+        worker_monitor::WorkerMonitor,
     },
     model::{Failure, ModelMemory, StateKind, state::Event},
     worker::{self, Inspection},
@@ -92,8 +93,11 @@ impl ModelDriver {
             reservation.measure(with_footprint);
         }
         if state.is_loading() || state == StateKind::Ready {
+            // What its grammars take says nothing of the model.
+            let own = worker.monitor.as_ref().map(WorkerMonitor::own_bytes);
+            let own = own.unwrap_or(memory.host_bytes);
             let peak = &mut worker.peak;
-            peak.host_bytes = peak.host_bytes.max(memory.host_bytes);
+            peak.host_bytes = peak.host_bytes.max(own);
             peak.device_bytes = peak.device_bytes.max(with_footprint.device_bytes);
         }
     }
@@ -108,6 +112,7 @@ impl ModelDriver {
             return;
         };
         self.record_memory(memory);
+        self.model.set_settled(memory.host_bytes);
         let worker = self.resources.worker();
         if let Some(reservation) = worker.and_then(|worker| worker.memory.reservation()) {
             reservation.settle(self.with_footprint(memory));

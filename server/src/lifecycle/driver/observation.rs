@@ -77,7 +77,7 @@ impl ModelDriver {
                 monitor.follow_load(limits);
                 monitor.stalled(limits)
             }
-            StateGroup::Serve => {
+            StateGroup::Serve | StateGroup::Drain => {
                 let facts = self.model.facts();
                 let known = facts.learned.pace.as_ref().map(|known| known.pace);
                 monitor.follow_service(&occupancy, limits);
@@ -107,7 +107,8 @@ impl ModelDriver {
 
     /// The worker ends by this failure: what it had to read may be why.
     pub(super) fn record_prompts(&mut self, failure: &Failure) {
-        let served = self.state.kind().group() == StateGroup::Serve;
+        let kind = self.state.kind().group();
+        let served = matches!(kind, StateGroup::Serve | StateGroup::Drain);
         let worker = self.resources.worker();
         if let Some(monitor) = worker.and_then(|worker| worker.monitor.as_ref())
             && served

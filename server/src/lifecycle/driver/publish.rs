@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::ModelDriver;
 use crate::{
     catalog::LearnedFacts,
-    model::{Progress, Spec, StateKind},
+    model::{Progress, Spec, StateKind, state::StateGroup},
 };
 
 impl ModelDriver {
@@ -56,10 +56,12 @@ impl ModelDriver {
         if before.load_phase().is_none() {
             return;
         }
-        let outcome = match self.state.kind() {
-            StateKind::Failed | StateKind::Backoff => "failed",
-            StateKind::Unloaded | StateKind::Unloading => "cancelled",
-            _ => "succeeded",
+        let outcome = match self.state.kind().group() {
+            StateGroup::Load(_) | StateGroup::Serve | StateGroup::Drain => "succeeded",
+            StateGroup::Idle | StateGroup::Retry | StateGroup::Stop => match self.state.failure() {
+                Some(_) => "failed",
+                None => "cancelled",
+            },
         };
         let (id, took) = (self.model.id().as_str(), entered.elapsed());
         let metrics = &self.context.metrics;

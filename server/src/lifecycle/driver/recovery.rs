@@ -48,8 +48,8 @@ impl ModelDriver {
         self.timers = Timers::default();
         let (state, load) = self.interrupted();
         self.published.edit().next_load = None;
-        let goes_on = !matches!(state, StateKind::Draining | StateKind::Unloading);
-        self.give_up_loads(goes_on.then_some(&load.id), &failure);
+        let ended = (!state.is_unloading()).then_some(&load.id);
+        self.give_up_loads(ended, &failure);
         let worker = self.resources.worker();
         if worker.is_some_and(|worker| worker.task.is_some()) {
             self.terminate(state, load, failure);
@@ -75,7 +75,7 @@ impl ModelDriver {
             attempt,
             ..Load::first(self.model.facts().entry.spec.restart_policy())
         };
-        let unloads = matches!(status.state, StateKind::Draining | StateKind::Unloading);
+        let unloads = status.state.is_unloading();
         match (&status.load_id, &status.next_load) {
             // What was asked for goes on without the rest.
             _ if self.waiters.is_unload_awaited() => {

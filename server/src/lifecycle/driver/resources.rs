@@ -76,7 +76,8 @@ impl DriverResources {
     pub(super) fn worker(&self) -> Option<&HostedWorker> {
         match self {
             Self::Hosted(worker) | Self::Releasing { worker, .. } => Some(worker),
-            _ => None,
+            Self::Idle { .. } | Self::Queued(_) | Self::Placed(_) => None,
+            Self::Downloading { .. } | Self::Ended => None,
         }
     }
 
@@ -84,7 +85,8 @@ impl DriverResources {
     pub(super) fn worker_mut(&mut self) -> Option<&mut HostedWorker> {
         match self {
             Self::Hosted(worker) | Self::Releasing { worker, .. } => Some(worker),
-            _ => None,
+            Self::Idle { .. } | Self::Queued(_) | Self::Placed(_) => None,
+            Self::Downloading { .. } | Self::Ended => None,
         }
     }
 
@@ -97,7 +99,8 @@ impl DriverResources {
     pub(super) fn monitor(&self) -> Option<&WorkerMonitor> {
         match self {
             Self::Hosted(worker) => worker.monitor.as_ref(),
-            _ => None,
+            Self::Idle { .. } | Self::Queued(_) | Self::Placed(_) => None,
+            Self::Downloading { .. } | Self::Releasing { .. } | Self::Ended => None,
         }
     }
 
@@ -114,7 +117,8 @@ impl DriverResources {
     pub(super) fn unload_failure(&self) -> Option<&Failure> {
         match self {
             Self::Idle { unload_failure } => unload_failure.as_ref(),
-            _ => None,
+            Self::Queued(_) | Self::Placed(_) | Self::Downloading { .. } => None,
+            Self::Hosted(_) | Self::Releasing { .. } | Self::Ended => None,
         }
     }
 

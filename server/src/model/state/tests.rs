@@ -1,6 +1,6 @@
-//! Every row of the table of transitions.
+//! Every row of the table of transitions, and the picture.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 mod random_sequences;
 
@@ -75,7 +75,27 @@ fn then(load: &Load, kind: StateKind, event: Event) -> (State, Vec<Action>) {
 }
 
 #[test]
-fn a_load_passes_every_state_up_to_ready() {
+fn the_picture_has_every_state_and_no_other() {
+    let (_, picture) = include_str!("../state.rs")
+        .split_once("```text")
+        .expect("a picture");
+    let (picture, _) = picture.split_once("```").expect("its end");
+    let drawn = picture.split(|c: char| !c.is_ascii_uppercase());
+    let drawn: BTreeSet<_> = drawn.filter(|word| !word.is_empty()).collect();
+    let names = StateKind::VARIANTS
+        .iter()
+        .map(|state| state.name().to_uppercase());
+    assert_eq!(
+        drawn
+            .iter()
+            .map(ToString::to_string)
+            .collect::<BTreeSet<_>>(),
+        names.collect()
+    );
+}
+
+#[test]
+fn a_load_passes_every_stage_up_to_ready() {
     let load = load(RestartMode::OnFailure);
     for kind in [
         StateKind::Pending,
@@ -219,7 +239,7 @@ fn a_terminating_worker_cannot_become_ready() {
 #[test]
 fn every_cause_drains_a_ready_model_first() {
     let load = load(RestartMode::OnFailure);
-    for cause in [Cause::Requested, Cause::Evicted, Cause::Idle] {
+    for &cause in Cause::VARIANTS {
         let (state, actions) = then(&load, StateKind::Ready, Event::Unload(cause));
         assert_eq!(
             (state.kind(), actions),

@@ -7,6 +7,15 @@ use crate::model::{Failure, LoadId, LoadOutcome};
 
 /// What happens to a model.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    test,
+    derive(strum::EnumDiscriminants),
+    strum_discriminants(
+        name(EventKind),
+        doc = "Events without their data.",
+        derive(Hash, strum::VariantArray)
+    )
+)]
 pub enum Event {
     /// Somebody wants it loaded.
     Load(Load),
@@ -54,6 +63,7 @@ pub enum Event {
 
 /// Why a model is unloaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(strum::VariantArray))]
 pub enum Cause {
     /// Somebody asked for it, or the server is shutting down.
     Requested,

@@ -7,6 +7,7 @@ use super::{CatalogHandlers, message, page_token};
 use crate::{
     catalog::{self, ListFilter, ListOrder, ListQuery},
     rpc::{
+        MAX_MODELS_BYTES,
         error::{ApiError, CatalogRefusal},
         validate::Violations,
     },
@@ -16,9 +17,6 @@ use crate::{
 /// Entries of a page, where the request does not say and at most.
 const PAGE: usize = 50;
 const MAX_PAGE: u32 = 1000;
-
-/// Bytes of a page, as far as one entry is not longer: what any client takes.
-const MAX_BYTES: usize = 3 << 20;
 
 /// Labels of a filter.
 const MAX_LABELS: usize = 64;
@@ -42,7 +40,7 @@ impl CatalogHandlers {
         for (n, entry) in page.entries.iter().enumerate() {
             let model = message::model(entry);
             bytes += model.encoded_len();
-            if bytes > MAX_BYTES && n > 0 {
+            if bytes > MAX_MODELS_BYTES && n > 0 {
                 // The rest goes to the next page.
                 next = Some(order.position(&page.entries[n - 1]));
                 break;

@@ -12,6 +12,15 @@ use crate::{
 
 /// What the catalog refuses.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    test,
+    derive(strum::EnumDiscriminants),
+    strum_discriminants(
+        name(CatalogRefusalKind),
+        doc = "Refusals without their data.",
+        derive(strum::VariantArray)
+    )
+)]
 pub enum CatalogRefusal {
     /// An id or an alias is taken.
     Taken(NameTaken),

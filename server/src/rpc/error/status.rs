@@ -173,6 +173,23 @@ pub(super) fn queue_full(limit: u32) -> Status {
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
+pub(super) fn request_memory(limit: usize) -> Status {
+    let mut details = details(ErrorReason::LimitReached, [("limit", limit.to_string())]);
+    details.set_retry_info(Some(RESTART_RETRY));
+    let message =
+        "the requests that are under way take as much memory as they may; try again later";
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
+pub(super) fn too_many_of_a_call(limit: usize) -> Status {
+    let mut details = details(ErrorReason::QueueFull, [("limit", limit.to_string())]);
+    details.set_retry_info(Some(RESTART_RETRY));
+    let message = format!(
+        "{limit} requests of this call wait already, or as many bytes of them as may; read their responses before you send more"
+    );
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
 pub(super) fn too_many_reloads(limit: usize) -> Status {
     let mut details = details(ErrorReason::QueueFull, [("limit", limit.to_string())]);
     details.set_retry_info(Some(RESTART_RETRY));

@@ -7,7 +7,11 @@ use tonic::Code;
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::*;
-use crate::{catalog::StorageError, lifecycle::AdmissionError, model::ModelId};
+use crate::{
+    catalog::StorageError,
+    lifecycle::{AdmissionError, AdmissionErrorKind},
+    model::{ModelId, SwitchId},
+};
 
 fn check(error: ApiError, code: Code, reason: &str) -> ErrorDetails {
     let status = Status::from(error);
@@ -25,37 +29,101 @@ fn model() -> String {
     "m".to_owned()
 }
 
-#[test]
-fn every_wrong_request_has_its_code_and_reason() {
-    let invalid = Code::InvalidArgument;
-    check(ApiError::InvalidToken, invalid, "TOKEN_INVALID");
-    check(ApiError::RequestIdReused, invalid, "REQUEST_ID_REUSED");
-    let source = ApiError::SourceNotAllowed("x".to_owned());
-    check(source, Code::PermissionDenied, "SOURCE_NOT_ALLOWED");
-    let field = ApiError::NotImplemented("spec.device".to_owned());
-    check(field, Code::Unimplemented, "NOT_IMPLEMENTED");
-    let version = ApiError::UnknownVersion {
+fn id(id: &str) -> ModelId {
+    ModelId::parse(id).expect("a well-formed id")
+}
+
+fn unknown_model(known: &[&str]) -> UnknownModel {
+    UnknownModel {
+        id: id("m"),
+        known: known.iter().copied().map(id).collect(),
+    }
+}
+
+fn load_failed() -> ApiError {
+    ApiError::LoadFailed {
         model: model(),
-        version: 2,
-    };
-    check(version, Code::NotFound, "MODEL_NOT_FOUND");
+        desired: true,
+        declared: false,
+        failure: Failure::new(Reason::ModelUnusable, "no"),
+    }
+}
+
+/// An error of this kind.
+fn error_of(kind: ApiErrorKind) -> ApiError {
+    let (model, version) = (model(), 2);
+    match kind {
+        ApiErrorKind::Invalid => ApiError::invalid("a", "x"),
+        ApiErrorKind::InvalidToken => ApiError::InvalidToken,
+        ApiErrorKind::UnknownModel => ApiError::UnknownModel(unknown_model(&["a", "b"])),
+        ApiErrorKind::UnknownVersion => ApiError::UnknownVersion { model, version },
+        ApiErrorKind::SourceNotAllowed => ApiError::SourceNotAllowed("x".to_owned()),
+        ApiErrorKind::SpecConflict => ApiError::SpecConflict { model, version },
+        ApiErrorKind::Catalog => ApiError::Catalog(CatalogRefusal::PageToken),
+        ApiErrorKind::UnknownSession => ApiError::UnknownSession(UnknownSession),
+        ApiErrorKind::Required => ApiError::Required(model),
+        ApiErrorKind::Held => {
+            let holders = vec![Holder::Switch(SwitchId::random())];
+            ApiError::Held { model, holders }
+        }
+        ApiErrorKind::SwitchInProgress => ApiError::SwitchInProgress("chat".to_owned()),
+        ApiErrorKind::Limit => {
+            let (what, limit) = ("things", 3);
+            ApiError::Limit { what, limit }
+        }
+        ApiErrorKind::NotImplemented => ApiError::NotImplemented("spec.device".to_owned()),
+        ApiErrorKind::NotLoaded => ApiError::NotLoaded { model, why: None },
+        ApiErrorKind::Loading => {
+            let retry = Duration::from_secs(2);
+            ApiError::Loading { model, retry }
+        }
+        ApiErrorKind::QueueFull => ApiError::QueueFull { limit: 3 },
+        ApiErrorKind::TooManyReloads => ApiError::TooManyReloads { limit: 3 },
+        ApiErrorKind::TooManyOfACall => ApiError::TooManyOfACall { limit: 3 },
+        ApiErrorKind::RequestMemory => ApiError::RequestMemory { limit: 3 },
+        ApiErrorKind::Failed => ApiError::Failed(Failure::new(Reason::HubDenied, "no")),
+        ApiErrorKind::LoadFailed => load_failed(),
+        ApiErrorKind::CallBroken => ApiError::CallBroken,
+        ApiErrorKind::ShuttingDown => ApiError::ShuttingDown,
+        ApiErrorKind::RequestIdReused => ApiError::RequestIdReused,
+        ApiErrorKind::DeadlineExceeded => ApiError::DeadlineExceeded,
+        ApiErrorKind::Internal => ApiError::Internal("a cause".to_owned()),
+    }
 }
 
 #[test]
-fn what_cannot_be_done_now_has_its_code_and_reason() {
-    let not_loaded = ApiError::NotLoaded {
-        model: model(),
-        why: None,
-    };
-    check(not_loaded, Code::FailedPrecondition, "MODEL_NOT_LOADED");
-    let limit = ApiError::Limit {
-        what: "things",
-        limit: 3,
-    };
-    check(limit, Code::ResourceExhausted, "LIMIT_REACHED");
-    check(ApiError::ShuttingDown, Code::Unavailable, "SHUTTING_DOWN");
-    let late = ApiError::DeadlineExceeded;
-    check(late, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+fn every_error_has_its_code_and_reason() {
+    for &kind in ApiErrorKind::VARIANTS {
+        let (code, reason) = match kind {
+            ApiErrorKind::Invalid => (Code::InvalidArgument, "INVALID_FIELD"),
+            ApiErrorKind::InvalidToken => (Code::InvalidArgument, "TOKEN_INVALID"),
+            ApiErrorKind::UnknownModel => (Code::NotFound, "MODEL_NOT_FOUND"),
+            ApiErrorKind::UnknownVersion => (Code::NotFound, "MODEL_NOT_FOUND"),
+            ApiErrorKind::SourceNotAllowed => (Code::PermissionDenied, "SOURCE_NOT_ALLOWED"),
+            ApiErrorKind::SpecConflict => (Code::FailedPrecondition, "SPEC_CONFLICT"),
+            ApiErrorKind::Catalog => (Code::InvalidArgument, "TOKEN_INVALID"),
+            ApiErrorKind::UnknownSession => (Code::NotFound, "SESSION_NOT_FOUND"),
+            ApiErrorKind::Required => (Code::FailedPrecondition, "MODEL_REQUIRED"),
+            ApiErrorKind::Held => (Code::FailedPrecondition, "MODEL_HELD"),
+            ApiErrorKind::SwitchInProgress => (Code::Aborted, "SWITCH_IN_PROGRESS"),
+            ApiErrorKind::Limit => (Code::ResourceExhausted, "LIMIT_REACHED"),
+            ApiErrorKind::NotImplemented => (Code::Unimplemented, "NOT_IMPLEMENTED"),
+            ApiErrorKind::NotLoaded => (Code::FailedPrecondition, "MODEL_NOT_LOADED"),
+            ApiErrorKind::Loading => (Code::Unavailable, "MODEL_LOADING"),
+            ApiErrorKind::QueueFull => (Code::ResourceExhausted, "QUEUE_FULL"),
+            ApiErrorKind::TooManyReloads => (Code::ResourceExhausted, "QUEUE_FULL"),
+            ApiErrorKind::TooManyOfACall => (Code::ResourceExhausted, "QUEUE_FULL"),
+            ApiErrorKind::RequestMemory => (Code::ResourceExhausted, "LIMIT_REACHED"),
+            ApiErrorKind::Failed => (Code::PermissionDenied, "HUB_DENIED"),
+            ApiErrorKind::LoadFailed => (Code::FailedPrecondition, "MODEL_UNUSABLE"),
+            ApiErrorKind::CallBroken => (Code::Unavailable, "CALL_BROKEN"),
+            ApiErrorKind::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN"),
+            ApiErrorKind::RequestIdReused => (Code::InvalidArgument, "REQUEST_ID_REUSED"),
+            ApiErrorKind::DeadlineExceeded => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+            ApiErrorKind::Internal => (Code::Internal, "INTERNAL"),
+        };
+        check(error_of(kind), code, reason);
+    }
 }
 
 #[test]
@@ -73,11 +141,7 @@ fn every_wrong_field_is_a_violation() {
 
 #[test]
 fn an_unknown_model_comes_with_those_that_are_known() {
-    let id = |id| ModelId::parse(id).expect("a well-formed id");
-    let unknown = UnknownModel {
-        id: id("m"),
-        known: vec![id("a"), id("b")],
-    };
+    let unknown = unknown_model(&["a", "b"]);
     let details = check(unknown.into(), Code::NotFound, "MODEL_NOT_FOUND");
     assert_eq!(
         details.resource_info().map(|r| r.resource_name.as_str()),
@@ -119,6 +183,12 @@ fn what_passes_by_itself_says_when_to_try_again() {
     let full = ApiError::QueueFull { limit: 3 };
     let full = check(full, Code::ResourceExhausted, "QUEUE_FULL");
     assert!(full.retry_info().is_some());
+    let memory = ApiError::RequestMemory { limit: 3 };
+    let memory = check(memory, Code::ResourceExhausted, "LIMIT_REACHED");
+    assert!(memory.retry_info().is_some());
+    let of_a_call = ApiError::TooManyOfACall { limit: 3 };
+    let of_a_call = check(of_a_call, Code::ResourceExhausted, "QUEUE_FULL");
+    assert!(of_a_call.retry_info().is_some());
     let reloads = ApiError::TooManyReloads { limit: 3 };
     let reloads = check(reloads, Code::ResourceExhausted, "QUEUE_FULL");
     assert!(reloads.retry_info().is_some());
@@ -126,13 +196,7 @@ fn what_passes_by_itself_says_when_to_try_again() {
 
 #[test]
 fn a_load_that_failed_says_what_is_desired() {
-    let error = ApiError::LoadFailed {
-        model: model(),
-        desired: true,
-        declared: false,
-        failure: Failure::new(Reason::ModelUnusable, "no"),
-    };
-    let details = check(error, Code::FailedPrecondition, "MODEL_UNUSABLE");
+    let details = check(load_failed(), Code::FailedPrecondition, "MODEL_UNUSABLE");
     assert_eq!(
         details
             .error_info()
@@ -213,31 +277,28 @@ fn internal_causes_are_logged_and_not_sent() {
     assert!(id.is_some_and(|id| status.message().contains(&id)));
 }
 
+fn admission_error(kind: AdmissionErrorKind) -> AdmissionError {
+    let (model, retry) = (id("m"), Duration::ZERO);
+    match kind {
+        AdmissionErrorKind::Find => AdmissionError::Find(unknown_model(&[]).into()),
+        AdmissionErrorKind::NotLoaded => AdmissionError::NotLoaded { model, why: None },
+        AdmissionErrorKind::Loading => AdmissionError::Loading { model, retry },
+        AdmissionErrorKind::QueueFull => AdmissionError::QueueFull { limit: 1 },
+        AdmissionErrorKind::Failed => {
+            AdmissionError::Failed(Failure::new(Reason::Internal, "words"))
+        }
+        AdmissionErrorKind::DeadlineExceeded => AdmissionError::DeadlineExceeded,
+        AdmissionErrorKind::ShuttingDown => AdmissionError::ShuttingDown,
+    }
+}
+
 #[test]
 fn an_admission_error_has_the_reason_of_its_status_in_metrics() {
-    let model = || ModelId::parse("m").expect("a well-formed id");
-    let unknown = UnknownModel {
-        id: model(),
-        known: Vec::new(),
-    };
-    let mut errors = vec![
-        AdmissionError::Find(unknown.into()),
-        AdmissionError::Find(StorageError::Full.into()),
-        AdmissionError::NotLoaded {
-            model: model(),
-            why: None,
-        },
-        AdmissionError::Loading {
-            model: model(),
-            retry: Duration::ZERO,
-        },
-        AdmissionError::QueueFull { limit: 1 },
-        AdmissionError::DeadlineExceeded,
-        AdmissionError::ShuttingDown,
-    ];
     let failures = Reason::VARIANTS.iter();
-    errors.extend(failures.map(|reason| AdmissionError::Failed(Failure::new(*reason, "words"))));
-    for error in errors {
+    let failures = failures.map(|reason| AdmissionError::Failed(Failure::new(*reason, "words")));
+    let found = AdmissionError::Find(StorageError::Full.into());
+    let kinds = AdmissionErrorKind::VARIANTS.iter().copied();
+    for error in kinds.map(admission_error).chain([found]).chain(failures) {
         let reason = error.reason();
         let status = Status::from(ApiError::from(error));
         assert_eq!(reason_of(&status), reason);

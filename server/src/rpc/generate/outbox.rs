@@ -1,7 +1,7 @@
 //! Encoded responses that a caller of Generate has not taken yet.
 //!
 //! Putting one in never waits. Beyond a few, chunks are decoded and put together, so that a slow caller finds
-//! fewer and longer ones; what is buffered is never more than the answer.
+//! fewer and longer ones, none of them longer than any client takes; what is buffered is never more than the answer.
 
 use std::{
     collections::VecDeque,
@@ -30,15 +30,25 @@ struct Channel(Mutex<Buffered>);
 #[derive(Default)]
 struct Buffered {
     chunks: VecDeque<Bytes>,
-    /// What came after these: one chunk of each answer.
-    rest: VecDeque<GenerateChunk>,
+    /// What came after these: few chunks of each answer.
+    rest: VecDeque<Joined>,
     last: Option<Response>,
     ended: bool,
     caller: Option<Waker>,
 }
 
+/// Chunks that were put together.
+struct Joined {
+    chunk: GenerateChunk,
+    /// Its length when it is encoded, or a little more.
+    bytes: usize,
+}
+
 /// Chunks that are kept as they came.
 const CHUNKS: usize = 16;
+
+/// Length of chunks that are put together, at most: far below the 4 MiB that most clients take.
+const MAX_JOINED: usize = 1 << 20;
 
 /// An empty outbox.
 pub(super) fn outbox() -> (Outbox, Inbox) {
@@ -58,10 +68,11 @@ impl Outbox {
                 buffered.chunks.push_back(response);
                 return Ok(());
             }
+            let bytes = response.len();
             if let Some(Event::Chunk(chunk)) = GenerateResponse::decode(response)?.event {
                 match buffered.rest.back_mut() {
-                    Some(rest) if rest.index == chunk.index => append(rest, chunk),
-                    _ => buffered.rest.push_back(chunk),
+                    Some(rest) if rest.takes(&chunk, bytes) => rest.append(chunk, bytes),
+                    _ => buffered.rest.push_back(Joined { chunk, bytes }),
                 }
             }
             Ok(())
@@ -99,9 +110,9 @@ impl Inbox {
         if let Some(response) = buffered.chunks.pop_front() {
             return Poll::Ready(Some(Ok(response)));
         }
-        if let Some(rest) = buffered.rest.pop_front() {
+        if let Some(Joined { chunk, .. }) = buffered.rest.pop_front() {
             drop(buffered);
-            let event = Some(Event::Chunk(rest));
+            let event = Some(Event::Chunk(chunk));
             let response = GenerateResponse { event }.encode_to_vec();
             return Poll::Ready(Some(Ok(response.into())));
         }
@@ -113,13 +124,21 @@ impl Inbox {
     }
 }
 
-/// Adds a chunk of the same answer.
-fn append(rest: &mut GenerateChunk, chunk: GenerateChunk) {
-    rest.text.push_str(&chunk.text);
-    rest.reasoning.push_str(&chunk.reasoning);
-    rest.token_ids.extend(chunk.token_ids);
-    rest.logprobs.extend(chunk.logprobs);
-    rest.prompt_logprobs.extend(chunk.prompt_logprobs);
+impl Joined {
+    /// Whether `chunk`, which was encoded in so many bytes, is of the same answer and there is room for it.
+    fn takes(&self, chunk: &GenerateChunk, bytes: usize) -> bool {
+        self.chunk.index == chunk.index && self.bytes + bytes <= MAX_JOINED
+    }
+
+    fn append(&mut self, chunk: GenerateChunk, bytes: usize) {
+        let rest = &mut self.chunk;
+        rest.text.push_str(&chunk.text);
+        rest.reasoning.push_str(&chunk.reasoning);
+        rest.token_ids.extend(chunk.token_ids);
+        rest.logprobs.extend(chunk.logprobs);
+        rest.prompt_logprobs.extend(chunk.prompt_logprobs);
+        self.bytes += bytes;
+    }
 }
 
 impl Channel {
@@ -141,6 +160,8 @@ impl Channel {
 
 #[cfg(test)]
 mod tests {
+    use hangar_client::v1::TokenLogprob;
+
     use super::*;
 
     fn chunk(token: u32) -> Bytes {
@@ -195,6 +216,39 @@ mod tests {
                 .collect::<String>()
         );
         assert!(next(&mut inbox).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_is_put_together_fits_into_a_message() {
+        let (mut outbox, mut inbox) = outbox();
+        let long = |token: u32| {
+            let logprob = TokenLogprob {
+                token_id: token,
+                text: "x".repeat(10_000),
+                ..TokenLogprob::default()
+            };
+            let chunk = GenerateChunk {
+                token_ids: vec![token],
+                logprobs: vec![logprob],
+                ..GenerateChunk::default()
+            };
+            let event = Some(Event::Chunk(chunk));
+            GenerateResponse { event }.encode_to_vec().into()
+        };
+        for token in 0..500 {
+            outbox.put(long(token)).expect("a chunk");
+        }
+        outbox.end(Err(Status::aborted("no")));
+        let mut tokens = Vec::new();
+        while let Some(Ok(response)) = next(&mut inbox).await {
+            assert!(response.len() <= MAX_JOINED, "{} bytes", response.len());
+            let response = GenerateResponse::decode(response).expect("a response");
+            let Some(Event::Chunk(chunk)) = response.event else {
+                panic!("no chunk")
+            };
+            tokens.extend(chunk.token_ids);
+        }
+        assert_eq!(tokens, (0..500).collect::<Vec<_>>());
     }
 
     #[tokio::test]

@@ -91,17 +91,15 @@ fn check_messages(messages: &[ChatMessage], violations: &mut Violations) {
         .iter()
         .map(|message| message.tool_calls.len())
         .sum();
-    violations.check(
-        calls <= MAX_CALLS,
-        "messages",
-        "must have at most 256 tool_calls",
-    );
+    if calls > MAX_CALLS {
+        return violations.add("messages", "must have at most 256 tool_calls");
+    }
     for (m, message) in messages.iter().enumerate() {
         let at = |what: &str| format!("messages[{m}].{what}");
         let right = message.tool_calls.is_empty() || message.role == "assistant";
         let what = "only messages of role \"assistant\" may have some";
         violations.check(right, &at("tool_calls"), what);
-        for (c, call) in message.tool_calls.iter().take(MAX_CALLS).enumerate() {
+        for (c, call) in message.tool_calls.iter().enumerate() {
             let at = |what: &str| at(&format!("tool_calls[{c}].{what}"));
             let what = "must have at most 128 characters";
             violations.check(is_id(&call.id), &at("id"), what);
@@ -272,6 +270,16 @@ mod tests {
             });
             assert_eq!(fields, expected);
         }
+    }
+
+    #[test]
+    fn of_too_many_calls_none_is_looked_at() {
+        let calls = vec![ToolCall::default(); MAX_CALLS + 1];
+        let fields = wrong(|r| {
+            r.messages.push(message("assistant"));
+            r.messages[1].tool_calls = calls;
+        });
+        assert_eq!(fields, ["messages"]);
     }
 
     #[test]

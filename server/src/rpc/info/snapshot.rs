@@ -4,13 +4,14 @@
 //! are registered.
 
 use hangar_client::v1::{GetInfoRequest, GetInfoResponse, InfoView, ModelInfo};
+use prost::Message;
 
 use super::{Detail, DeviceHolding, ServerStart, cache, devices, model, server, system};
 use crate::{
-    catalog::CatalogEntry,
+    catalog::{CatalogEntry, ListQuery, StorageError},
     lifecycle::Fleet,
     model::Status,
-    rpc::{convert, error::ApiError, validate::Violations},
+    rpc::{MAX_MODELS_BYTES, convert, error::ApiError, validate::Violations},
     status::EventLog,
     system::SystemMonitor,
 };
@@ -52,9 +53,12 @@ impl Sources<'_> {
             metrics: request.include_metrics,
             history: request.include_history,
         };
-        let (entries, truncated) = match &only {
-            Some(name) => (vec![self.fleet.find(name).await?], false),
-            None => self.fleet.first(MAX_MODELS).await?,
+        let (models, truncated) = match &only {
+            Some(name) => {
+                let entry = self.fleet.find(name).await?;
+                (vec![self.model(entry, detail)], false)
+            }
+            None => self.first_models(detail).await?,
         };
         let holding = self.event_log.select(|status| status.memory.is_some());
         Ok(GetInfoResponse {
@@ -73,11 +77,35 @@ impl Sources<'_> {
                 .map(convert::switch)
                 .collect(),
             truncated,
-            models: entries
-                .into_iter()
-                .map(|entry| self.model(entry, detail))
-                .collect(),
+            models,
         })
+    }
+
+    /// The first models, by id, as many as one answer has, and whether there are more.
+    async fn first_models(&self, detail: Detail) -> Result<(Vec<ModelInfo>, bool), StorageError> {
+        let mut models = Vec::new();
+        let mut bytes = 0;
+        let mut after = None;
+        loop {
+            let query = ListQuery {
+                after,
+                limit: MAX_MODELS - models.len(),
+                ..ListQuery::default()
+            };
+            let page = self.fleet.catalog().list(query).await?;
+            for entry in page.entries {
+                let model = self.model(entry, detail);
+                bytes += model.encoded_len();
+                if bytes > MAX_MODELS_BYTES && !models.is_empty() {
+                    return Ok((models, true));
+                }
+                models.push(model);
+            }
+            after = page.next;
+            if after.is_none() || models.len() >= MAX_MODELS {
+                return Ok((models, after.is_some()));
+            }
+        }
     }
 
     fn model(&self, entry: CatalogEntry, detail: Detail) -> ModelInfo {

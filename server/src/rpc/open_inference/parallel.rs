@@ -4,6 +4,8 @@
 //! read never keeps a place that nobody uses. From there on the generation holds itself up for nobody.
 //! Dropping the responses ends all requests of the call.
 
+mod incoming;
+
 use std::{future::ready, pin::Pin};
 
 use futures::{Stream, StreamExt, stream};
@@ -15,6 +17,7 @@ use hangar_client::{
     status::bounded,
     v1::{GenerateResponse, generate_response::Event},
 };
+use incoming::{Incoming, MAX_WAITING, Waiting, incoming};
 use tokio::sync::oneshot;
 use tonic::{Status, Streaming};
 use tracing::{Instrument, Span};
@@ -62,32 +65,64 @@ pub(super) fn responses(
     deadline: Option<Deadline>,
 ) -> Responses {
     let stop = api.stop.clone();
-    let stopped = stop.clone();
     let call = ParallelCall {
         api,
         deadline,
         span: Span::current(),
     };
-    let last_response = async move {
-        stopped
-            .is_cancelled()
-            .then(|| Err(ApiError::ShuttingDown.into()))
-    };
-    requests
-        .take_until(stop.cancelled_owned())
-        .map(move |request| match request {
+    let (incoming, reading) = incoming(requests);
+    let Incoming {
+        mut waiting,
+        mut refused,
+        read,
+    } = incoming;
+    call.read(reading);
+    let responses = stream::poll_fn(move |context| waiting.poll_recv(context))
+        .take_until(stop.clone().cancelled_owned())
+        .map(move |waiting| match waiting.map(Waiting::request) {
             Ok(request) => stream::once(call.clone().respond(request))
                 .flatten()
                 .map(Ok)
                 .boxed(),
             Err(status) => stream::once(ready(Err(status))).boxed(),
         })
-        .flatten_unordered(PARALLEL)
+        .flatten_unordered(PARALLEL);
+    let refusals = stream::poll_fn(move |context| refused.poll_recv(context))
+        .take_until(stop.clone().cancelled_owned())
+        .map(|refused| {
+            let (model, id) = (refused.model, refused.id);
+            Ok(Failed { model, id }.response(&too_many()))
+        });
+    let last_response = async move {
+        let end = match stop.is_cancelled() {
+            true => Err(ApiError::ShuttingDown),
+            false => read.await.map_err(|_| dropped()),
+        };
+        end.err().map(|error| Err(error.into()))
+    };
+    stream::select(refusals, responses)
         .chain(stream::once(last_response).filter_map(ready))
         .boxed()
 }
 
+fn too_many() -> Status {
+    ApiError::TooManyOfACall { limit: MAX_WAITING }.into()
+}
+
+fn dropped() -> ApiError {
+    ApiError::Internal("the requests of a call were dropped".to_owned())
+}
+
 impl ParallelCall {
+    /// Reads the requests in a task of its own, until the server stops.
+    fn read(&self, reading: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.api.stop.clone();
+        let task = async move {
+            stop.run_until_cancelled_owned(reading).await;
+        };
+        self.api.fleet.run(task.instrument(self.span.clone()));
+    }
+
     async fn respond(self, request: ModelInferRequest) -> OfRequest {
         let failed = Failed {
             model: request.model_name.clone(),

@@ -61,6 +61,17 @@ fn a_watch_begins_with_a_snapshot_and_goes_on_behind_it() {
 }
 
 #[test]
+fn snapshots_share_what_they_show() {
+    let event_log = EventLog::new(10);
+    event_log.transition(status(1, 1));
+    let shown = || match watch(&event_log, None).poll() {
+        Some(WatchItem::Snapshot { models, .. }) => models,
+        other => panic!("{other:?}"),
+    };
+    assert!(Arc::ptr_eq(&shown()[0], &shown()[0]));
+}
+
+#[test]
 fn a_slow_watcher_is_reset_and_misses_nothing_silently() {
     let event_log = EventLog::new(4);
     let mut watch = watch(&event_log, None);

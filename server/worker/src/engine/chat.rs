@@ -15,9 +15,12 @@ mod strings;
 mod tokens;
 mod value;
 
+use std::io;
+
 use hangar_client::v1::ChatMessage;
 use minijinja::{Environment, Error, value::Value};
 use serde_json::{Map, Value as Json};
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::messages::{Content, Message, MessagePart};
 use self::{
@@ -35,6 +38,12 @@ const WITH_TOOLS: &str = "tools";
 
 /// What a template is tried with: a text that it does not write by itself.
 const PROBE: &str = "Hangar says hello.";
+
+/// What a template writes, as long as somebody waits for it.
+struct AwaitedText<'a> {
+    bytes: Vec<u8>,
+    cancelled: &'a CancellationToken,
+}
 
 /// A chat template that was compiled.
 #[derive(Debug)]
@@ -112,11 +121,12 @@ impl ChatTemplate {
         messages: &[Message<'_>],
         tools: &[Json],
         options: &Map<String, Json>,
+        cancelled: &CancellationToken,
     ) -> Result<String, String> {
         if tools.is_empty() && self.source.is_none() {
             return Err("it is for conversations with tools only".into());
         }
-        self.render_as(self.form, messages, tools, options)
+        self.render_as(self.form, messages, tools, options, cancelled)
     }
 
     fn render_as(
@@ -125,6 +135,7 @@ impl ChatTemplate {
         messages: &[Message<'_>],
         tools: &[Json],
         options: &Map<String, Json>,
+        cancelled: &CancellationToken,
     ) -> Result<String, String> {
         let messages = messages.iter().map(|message| message.value(form));
         let (name, tools) = match tools {
@@ -142,10 +153,19 @@ impl ChatTemplate {
             ("add_generation_prompt", Value::from(true)),
         ];
         let own = own.map(|(name, value)| (name.to_owned(), value));
+        let mut prompt = AwaitedText {
+            bytes: Vec::new(),
+            cancelled,
+        };
         self.environment
             .get_template(name)
-            .and_then(|template| template.render(dict(given.chain(own))))
-            .map_err(|e| error_text(&e))
+            .and_then(|template| {
+                let rendered = template.render_captured_to(dict(given.chain(own)), &mut prompt);
+                rendered.map(drop)
+            })
+            .map_err(|e| error_text(&e))?;
+        // It is made of strings.
+        String::from_utf8(prompt.bytes).map_err(|e| e.to_string())
     }
 
     /// What the template takes as content: a list is no use to one that prints it or fails, and a text none to one
@@ -181,10 +201,26 @@ impl ChatTemplate {
             fields: Map::new(),
         };
         let rules = Content::Text("Be short.".into());
+        let never = CancellationToken::new();
         let alone = [message(&user, content)];
         let with_system = [message(&system, &rules), message(&user, content)];
-        let render = |messages: &[Message<'_>]| self.render_as(form, messages, &[], &Map::new());
+        let render =
+            |messages: &[Message<'_>]| self.render_as(form, messages, &[], &Map::new(), &never);
         render(&alone).or_else(|why| render(&with_system).map_err(|_| why))
+    }
+}
+
+impl io::Write for AwaitedText<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.cancelled.is_cancelled() {
+            return Err(io::Error::other("nobody waits for it any more"));
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -1,8 +1,10 @@
 //! From a conversation to the text of its prompt and its tokens.
 
 use hangar_client::v1::{GenerateRequest, TokenizeRequest};
+use hangar_worker_protocol::v1::DetokenizeRequest;
 use prost::Message;
 use serde_json::{Map, Value};
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::{
@@ -10,6 +12,7 @@ use crate::{
         Engine,
         conversation::{Conversation, PlacedImage},
         json::{json_object, json_text},
+        prompt::{plain_refused, text_refused},
         tools::Tools,
     },
     grpc_error,
@@ -34,6 +37,7 @@ impl Engine {
         request: &GenerateRequest,
         conversation: &Conversation<'_>,
         tools: &Tools,
+        cancelled: &CancellationToken,
     ) -> Result<ChatPrompt, Status> {
         let chat = self.chat.as_ref().map_err(|why| {
             grpc_error::unsupported_by_model(format!(
@@ -42,9 +46,16 @@ impl Engine {
             ))
         })?;
         let options = options(request)?;
-        let memory = self.vocabulary.wait_to_render(request.encoded_len());
-        let rendered = chat.render(&conversation.messages, &tools.functions, &options);
+        let memory = self
+            .vocabulary
+            .wait_to_render(request.encoded_len(), cancelled)
+            .map_err(|why| text_refused("messages", why))?;
+        let messages = &conversation.messages;
+        let rendered = chat.render(messages, &tools.functions, &options, cancelled);
         drop(memory);
+        if cancelled.is_cancelled() {
+            return Err(grpc_error::unloaded());
+        }
         let mut text = rendered.map_err(|why| {
             grpc_error::invalid_field(
                 "messages",
@@ -56,7 +67,7 @@ impl Engine {
             text.push_str("</think>\n\n");
         }
         text.push_str(tools.opening);
-        let (tokens, for_engine) = self.chat_tokens(&text, &conversation.images)?;
+        let (tokens, for_engine) = self.chat_tokens(&text, &conversation.images, cancelled)?;
         Ok(ChatPrompt {
             text,
             tokens,
@@ -68,12 +79,13 @@ impl Engine {
         &self,
         text: &str,
         images: &[PlacedImage<'_>],
+        cancelled: &CancellationToken,
     ) -> Result<(Vec<u32>, String), Status> {
         let bos = self.bos_token.as_deref();
         if !images.is_empty() {
-            return self.image_tokens(bos, text, images);
+            return self.image_tokens(bos, text, images, cancelled);
         }
-        let mut tokens = self.encode_as("messages", text, self.add_bos_to_chats)?;
+        let mut tokens = self.encode_as("messages", text, self.add_bos_to_chats, cancelled)?;
         // A template that writes the token of a text's beginning meets a tokenizer that adds it.
         if self.add_bos_to_chats
             && let Some(bos) = bos.filter(|bos| text.starts_with(bos))
@@ -87,12 +99,15 @@ impl Engine {
 
     /// The tokens of a text or a conversation, and the prompt that was made of the latter. Blocks for as long as it
     /// is long.
-    pub(crate) fn tokenize(&self, request: TokenizeRequest) -> Result<(Vec<u32>, String), Status> {
+    pub(crate) fn tokenize(
+        &self,
+        request: TokenizeRequest,
+        cancelled: &CancellationToken,
+    ) -> Result<(Vec<u32>, String), Status> {
         if request.messages.is_empty() {
-            let tokens = self
-                .vocabulary
-                .encode(&request.text, request.add_special_tokens);
-            let tokens = tokens.map_err(|why| grpc_error::invalid_field("text", why))?;
+            let special = request.add_special_tokens;
+            let tokens = self.vocabulary.encode(&request.text, special, cancelled);
+            let tokens = tokens.map_err(|why| plain_refused("text", why))?;
             return Ok((tokens, String::new()));
         }
         let request = GenerateRequest {
@@ -105,8 +120,23 @@ impl Engine {
         };
         let conversation = self.conversation(&request.messages)?;
         let tools = self.shown_tools(&request)?;
-        let prompt = self.chat_prompt(&request, &conversation, &tools)?;
+        let prompt = self.chat_prompt(&request, &conversation, &tools, cancelled)?;
         Ok((prompt.tokens, prompt.text))
+    }
+
+    /// The text of these tokens. Blocks for as long as there are many.
+    pub(crate) fn detokenize(
+        &self,
+        request: &DetokenizeRequest,
+        cancelled: &CancellationToken,
+    ) -> Result<String, Status> {
+        let tokens = &request.token_ids;
+        let checked = self.vocabulary.check(tokens);
+        checked.map_err(|why| grpc_error::invalid_field("token_ids", why))?;
+        let text = self
+            .vocabulary
+            .decode(tokens, request.skip_special_tokens, cancelled);
+        text.map_err(|why| plain_refused("token_ids", why))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Several answers to one request: one after the other, each in its own turn, as one stream with one end.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use hangar_client::v1::{AnswerEnd, GenerateDone, GenerateRequest, Usage};
 use hangar_worker_protocol::v1::{GenerateResponse, generate_response::Event};
@@ -10,6 +10,7 @@ use tonic::Status;
 use crate::{
     engine::{
         Engine,
+        request_limits::RequestLimits,
         responses::{Caller, Responses, stream},
     },
     grpc_error,
@@ -58,7 +59,11 @@ impl Choices {
         for index in 0..self.request.n {
             let responses = match next.take() {
                 Some(first) => first,
-                None => self.begin(index).await?,
+                None => tokio::select! {
+                    biased;
+                    () = caller.closed() => return Ok(None),
+                    next = self.begin(index) => next?,
+                },
             };
             match pass_on(responses, index, caller).await? {
                 ChoiceEnd::Done(done) => ends.push(*done),
@@ -73,13 +78,13 @@ impl Choices {
         let mut request = self.request.clone();
         request.seed = request.seed.map(|seed| seed.wrapping_add(index.into()));
         request.prompt_logprobs = false;
-        let (engine, default) = (Arc::clone(&self.engine), self.default_max_tokens);
-        let made =
-            tokio::task::spawn_blocking(move || engine.prompt_and_selector(&request, default));
-        let (prompt, selector) = made
-            .await
-            .map_err(|e| grpc_error::internal(format!("the prompt could not be made: {e}")))??;
-        Ok(self.engine.run(prompt, selector, std::time::Duration::ZERO))
+        // The first answer was held against the request's limits.
+        let limits = RequestLimits::default();
+        let made = self
+            .engine
+            .prompt_and_selector(request, self.default_max_tokens, limits);
+        let (prompt, selector, _) = made.await?;
+        Ok(self.engine.run(prompt, selector, Duration::ZERO))
     }
 }
 

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use hangar_client::v1::Embedding;
 use hangar_worker_protocol::v1::{EmbedRequest, EmbedResponse};
 use mistralrs::core::{NormalRequest, Request, RequestMessage, Response, SamplingParams};
+use prost::Message;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tracing::Instrument;
 
@@ -37,20 +39,19 @@ impl Engine {
                 "this model gives text and no vectors; use Generate, or load an embedding model",
             ));
         }
+        let (engine, bytes) = (Arc::clone(self), request.encoded_len());
         let bounds = RequestLimits::of(request.bounds)?;
-        let engine = Arc::clone(self);
-        let inputs = tokio::task::spawn_blocking(move || {
+        let made = move |cancelled: &CancellationToken| {
+            let embedder = engine.embedder.as_ref();
             let inputs = request.inputs.iter().enumerate();
             let inputs = inputs
-                .map(|(n, text)| engine.input(n, text))
+                .filter_map(|(n, text)| Some(engine.input(embedder?, n, text, cancelled)))
                 .collect::<Result<Vec<_>, Status>>()?;
             let lengths: Vec<_> = inputs.iter().map(Vec::len).collect();
             bounds.check(&lengths, &engine.stats)?;
-            Ok::<_, Status>(inputs)
-        });
-        let inputs = inputs
-            .await
-            .map_err(|e| grpc_error::internal(format!("the inputs could not be made: {e}")))??;
+            Ok(inputs)
+        };
+        let inputs = self.call_work.run(bytes, made).await?;
         let embeddings = self.compute(inputs).await?;
         Ok(EmbedResponse { embeddings })
     }
@@ -83,15 +84,23 @@ impl Engine {
     }
 
     /// The tokens of the `n`th text. Blocks for as long as it is long.
-    fn input(&self, n: usize, text: &str) -> Result<Vec<u32>, Status> {
+    fn input(
+        &self,
+        embedder: &Embedder,
+        n: usize,
+        text: &str,
+        cancelled: &CancellationToken,
+    ) -> Result<Vec<u32>, Status> {
         let field = format!("inputs[{n}]");
-        let tokens = self.encode(&field, text)?;
+        let tokens = self.encode(&field, text, cancelled)?;
         self.check_tokens(&field, &tokens)?;
         if tokens.len() > self.context_length {
+            let bound = embedder.bound(self.context_length);
+            let bound = bound.map_or_else(String::new, |field| format!(", by {field}"));
             return Err(grpc_error::context_exceeded(
                 &field,
                 format!(
-                    "is {} tokens long, more than the {} of the model's context",
+                    "is {} tokens long, more than the {} of the model's context{bound}",
                     tokens.len(),
                     self.context_length
                 ),

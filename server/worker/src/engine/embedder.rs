@@ -14,17 +14,19 @@ pub(crate) struct Embedder {
     unit: bool,
     /// The engine cannot take a single token.
     twice: bool,
+    /// Tokens of the longest text, and the field that says so.
+    longest: Option<(u32, String)>,
 }
 
-/// Architecture whose tokens see those before them only.
-const CAUSAL: &str = "Qwen3ForCausalLM";
+/// Architectures whose tokens see those before them only.
+const CAUSAL: [&str; 2] = ["Qwen3ForCausalLM", "Qwen3Model"];
 
 impl Embedder {
     /// That of the inspected model, if it is one for embeddings.
     pub(crate) fn of(inspection: &Inspection) -> Option<Self> {
         let modules = inspection.modules()?;
         Some(Self {
-            twice: inspection.metadata.architecture == CAUSAL,
+            twice: CAUSAL.contains(&inspection.metadata.architecture.as_str()),
             ..Self::new(modules)
         })
     }
@@ -35,7 +37,15 @@ impl Embedder {
             sums: modules.pooling == Pooling::Mean && !modules.scaled,
             unit: modules.unit,
             twice: false,
+            longest: modules.longest.clone(),
         }
+    }
+
+    /// The field by which a text has no more than so many tokens, if it is one of the library's.
+    pub(super) fn bound(&self, context: usize) -> Option<&str> {
+        let longest = self.longest.as_ref();
+        let longest = longest.filter(|longest| longest.0 as usize == context);
+        longest.map(|longest| longest.1.as_str())
     }
 
     /// The tokens that the engine gets for a text of these.
@@ -85,6 +95,7 @@ mod tests {
         sums: false,
         unit: false,
         twice: false,
+        longest: None,
     };
 
     #[test]

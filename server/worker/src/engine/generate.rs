@@ -17,10 +17,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hangar_client::v1::GenerateDone;
+use hangar_client::v1::{self, GenerateDone};
 use hangar_worker_protocol::v1::{GenerateRequest, GenerateResponse, generate_response::Event};
 use mistralrs::core::{Request, Response};
+use prost::Message;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tracing::Instrument;
 
@@ -95,15 +97,10 @@ impl Engine {
         let request = request
             .request
             .ok_or_else(|| grpc_error::invalid_field("request", "is required"))?;
-        let engine = Arc::clone(self);
-        let made = tokio::task::spawn_blocking(move || {
-            let (prompt, selector) = engine.prompt_and_selector(&request, default_max_tokens)?;
-            bounds.check(&[work(&prompt)], &engine.stats)?;
-            Ok::<_, Status>((prompt, selector, request))
-        });
-        let (prompt, selector, request) = made
-            .await
-            .map_err(|e| grpc_error::internal(format!("the prompt could not be made: {e}")))??;
+        let made = self
+            .prompt_and_selector(request, default_max_tokens, bounds)
+            .await?;
+        let (prompt, selector, request) = made;
         let answer = self.run(prompt, selector, queued);
         if request.n < 2 {
             return Ok(answer);
@@ -116,15 +113,30 @@ impl Engine {
         Ok(choices.run(answer))
     }
 
-    /// The prompt of this request, and what selects the tokens of its answer. Blocks.
-    pub(super) fn prompt_and_selector(
-        &self,
-        request: &hangar_client::v1::GenerateRequest,
+    /// What an answer to this request is made from, and the request again. Safe to cancel: what was begun for it ends
+    /// soon.
+    pub(super) async fn prompt_and_selector(
+        self: &Arc<Self>,
+        request: v1::GenerateRequest,
         default_max_tokens: usize,
-    ) -> Result<(Prompt, TokenSelector), Status> {
-        let prompt = self.prompt(request, default_max_tokens)?;
-        let selector = self.selector(request, &prompt.tokens, prompt.call.as_ref())?;
-        Ok((prompt, selector))
+        bounds: RequestLimits,
+    ) -> Result<(Prompt, TokenSelector, v1::GenerateRequest), Status> {
+        let (engine, bytes) = (Arc::clone(self), request.encoded_len());
+        let made = move |cancelled: &CancellationToken| {
+            let prompt = engine.prompt(&request, default_max_tokens, cancelled)?;
+            bounds.check(&[work(&prompt)], &engine.stats)?;
+            let selector = engine.selector(&request, &prompt.tokens, prompt.call.as_ref())?;
+            Ok((prompt, selector, request))
+        };
+        let cancelled = self.call_work.token();
+        let caller = cancelled.clone().drop_guard();
+        let made = self.call_work.run_until(&cancelled, bytes, made).await?;
+        let (prompt, mut selector, request) = made;
+        let call = prompt.call.as_ref();
+        selector.follow(self.grammar(&request, call, &cancelled).await?);
+        // From here on the end of the answer is the grammar's.
+        caller.disarm();
+        Ok((prompt, selector, request))
     }
 
     /// Lets a request wait for its permit and run.

@@ -5,10 +5,11 @@
 //! engine will compute is known and fits.
 
 use image::DynamicImage;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::{
-    engine::{Engine, conversation::PlacedImage},
+    engine::{Engine, conversation::PlacedImage, prompt::text_refused},
     grpc_error,
     vision::ImageSize,
 };
@@ -31,25 +32,25 @@ impl Engine {
         bos: Option<&str>,
         prompt: &str,
         images: &[PlacedImage<'_>],
+        cancelled: &CancellationToken,
     ) -> Result<(Vec<u32>, String), Status> {
         const FIELD: &str = "messages";
         let Some(rule) = &self.images else {
             return Err(grpc_error::internal("images without a rule for them"));
         };
         let mut text = prompt;
-        let mut tokens = self.encode(FIELD, text)?;
+        let mut tokens = self.encode(FIELD, text, cancelled)?;
         // A template that writes the token of a text's beginning meets a tokenizer that adds it.
         if let Some(rest) = bos.and_then(|bos| text.strip_prefix(bos))
             && let [first, second, ..] = tokens[..]
             && first == second
         {
             text = rest;
-            tokens = self.encode(FIELD, text)?;
+            tokens = self.encode(FIELD, text, cancelled)?;
         }
-        let refused = |why| {
-            grpc_error::invalid_field(FIELD, format!("the model's tokenizer refuses it: {why}"))
-        };
-        let again = self.vocabulary.decode(&tokens, false).map_err(refused)?;
+        let refused = |why| text_refused(FIELD, why);
+        let again = self.vocabulary.decode(&tokens, false, cancelled);
+        let again = again.map_err(refused)?;
         let sizes: Vec<ImageSize> = images.iter().map(|image| image.size).collect();
         let total = sizes
             .iter()
@@ -67,8 +68,8 @@ impl Engine {
         let expanded = rule
             .expand(&again, &sizes)
             .ok_or_else(|| misplaced(FIELD, rule.prompt_text))?;
-        let tokens = self.vocabulary.encode(&expanded, false).map_err(refused)?;
-        Ok((tokens, text.to_owned()))
+        let tokens = self.vocabulary.encode(&expanded, false, cancelled);
+        Ok((tokens.map_err(refused)?, text.to_owned()))
     }
 
     /// Checks that only images have brought the tokens that stand for images into the prompt: the engine
@@ -104,6 +105,7 @@ impl Engine {
         &self,
         text: String,
         images: &[PlacedImage<'_>],
+        cancelled: &CancellationToken,
     ) -> Result<Option<ImagePrompt>, Status> {
         let Some(rule) = self.images.as_ref().filter(|_| !images.is_empty()) else {
             return Ok(None);
@@ -111,6 +113,9 @@ impl Engine {
         let decoded: Result<Vec<_>, Status> = images
             .iter()
             .map(|image| {
+                if cancelled.is_cancelled() {
+                    return Err(grpc_error::unloaded());
+                }
                 let decoded = image
                     .picture
                     .decode()

@@ -30,6 +30,7 @@ use self::{
     target::LoadTarget,
 };
 use crate::{
+    call_work::CallWork,
     device::memory::MemorySampler,
     engine::{
         Engine, chat::ChatTemplate, embedder::Embedder, reasoning::ReasoningFormat,
@@ -190,6 +191,7 @@ impl PipelineFacts {
         let sender = runner
             .get_sender(None)
             .map_err(|e| Failure::internal(format!("the engine did not start: {e}")))?;
+        let concurrency = inspection.device_plan.concurrency;
         let embedder = Embedder::of(inspection);
         let text_settings = &inspection.text_settings;
         let multimodal = inspection.multimodal.as_ref();
@@ -204,7 +206,7 @@ impl PipelineFacts {
             bos_token: bos_token.map(ToOwned::to_owned),
             runner: Mutex::new(Some(runner)),
             sender,
-            grammars: Grammars::new(self.vocabulary.clone()),
+            grammars: Grammars::new(self.vocabulary.clone(), concurrency as usize),
             vocabulary: self.vocabulary,
             chat,
             embedder,
@@ -217,6 +219,7 @@ impl PipelineFacts {
             generation_defaults: self.defaults,
             images: multimodal.map(|model| model.images.clone()),
             stats,
+            call_work: CallWork::default(),
             scheduler,
             next_request: AtomicUsize::new(1),
             requests: TaskTracker::new(),

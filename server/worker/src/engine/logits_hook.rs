@@ -20,6 +20,7 @@ use std::{
 use candle_core::{Device, Tensor};
 use mistralrs::core::CustomLogitsProcessor;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     engine::{
@@ -81,6 +82,8 @@ pub(crate) struct LogitsHook {
     overdue: Arc<Notify>,
     over: Arc<Notify>,
     reading: Arc<Prefill>,
+    /// What ends the grammar that a step may wait for.
+    grammar: Option<CancellationToken>,
 }
 
 /// The steps that a hook emits.
@@ -111,6 +114,7 @@ impl LogitsHook {
         let (sender, steps) = mpsc::channel(max_tokens + prompt_logprobs + 2);
         let (overdue, over) = (Arc::<Notify>::default(), Arc::<Notify>::default());
         let hook = Self {
+            grammar: selector.cancellation(),
             selector: Mutex::new(selector),
             engine_eos_token,
             rest: Mutex::new(rest),
@@ -139,9 +143,12 @@ impl LogitsHook {
         (processor, released)
     }
 
-    /// Ends the answer at the engine's next step. Nothing is emitted any more.
+    /// Ends the answer at the engine's next step, and one that waits for its grammar. Nothing is emitted any more.
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::Relaxed);
+        if let Some(grammar) = &self.grammar {
+            grammar.cancel();
+        }
     }
 
     /// Token that makes the engine end the sequence, where there is one.

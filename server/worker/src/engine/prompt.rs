@@ -4,6 +4,7 @@
 //! the vocabulary would be raw tensor errors there, and hit other requests in the same batch.
 
 use hangar_client::v1::{Constraint, GenerateRequest};
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
         tools::Tools,
     },
     grpc_error,
-    vocabulary::{SLICE, TextMode},
+    vocabulary::{SLICE, TextError, TextMode},
 };
 
 /// A prompt that the engine can compute.
@@ -44,15 +45,17 @@ impl Engine {
         &self,
         request: &GenerateRequest,
         default_max_tokens: usize,
+        cancelled: &CancellationToken,
     ) -> Result<Prompt, Status> {
         let conversation = self.conversation(&request.messages)?;
         let mut tools = self.tools(request)?;
-        let text = self.prompt_text(request, &conversation, &tools)?;
+        let text = self.prompt_text(request, &conversation, &tools, cancelled)?;
         let (tokens, images) = (text.tokens, &conversation.images);
         let field = prompt_field(request);
         self.check_tokens(field, &tokens)?;
         self.check_places(field, &tokens, images)?;
         self.check_images_fit(field, &tokens, images)?;
+        self.check_not_torn(field, tokens.len(), request.prompt_logprobs)?;
         let max_tokens = clamp_new_tokens(
             field,
             self.context_for(tokens.len()),
@@ -69,7 +72,7 @@ impl Engine {
             calls: tools.parser.take(),
         };
         // Only now, when everything else is right.
-        let image_prompt = self.image_prompt(text.for_engine, images)?;
+        let image_prompt = self.image_prompt(text.for_engine, images, cancelled)?;
         if request.prompt_logprobs && image_prompt.is_some() {
             let why = "is not possible with images";
             return Err(grpc_error::invalid_field("prompt_logprobs", why));
@@ -92,6 +95,7 @@ impl Engine {
         request: &GenerateRequest,
         conversation: &Conversation<'_>,
         tools: &Tools,
+        cancelled: &CancellationToken,
     ) -> Result<ChatPrompt, Status> {
         let given = [
             !request.messages.is_empty(),
@@ -99,8 +103,10 @@ impl Engine {
             !request.prompt_token_ids.is_empty(),
         ];
         let tokens = match given {
-            [true, false, false] => return self.chat_prompt(request, conversation, tools),
-            [false, true, false] => self.encode("prompt", &request.prompt)?,
+            [true, false, false] => {
+                return self.chat_prompt(request, conversation, tools, cancelled);
+            }
+            [false, true, false] => self.encode("prompt", &request.prompt, cancelled)?,
             [false, false, true] => request.prompt_token_ids.clone(),
             _ => {
                 let why = "give exactly one of prompt, prompt_token_ids and messages";
@@ -161,8 +167,13 @@ impl Engine {
         defaults.max_new_tokens.or_else(whole).filter(|n| *n > 0)
     }
 
-    pub(super) fn encode(&self, field: &str, text: &str) -> Result<Vec<u32>, Status> {
-        self.encode_as(field, text, true)
+    pub(super) fn encode(
+        &self,
+        field: &str,
+        text: &str,
+        cancelled: &CancellationToken,
+    ) -> Result<Vec<u32>, Status> {
+        self.encode_as(field, text, true, cancelled)
     }
 
     /// The tokens of a text, with those that the tokenizer puts around every text if `whole`.
@@ -171,12 +182,15 @@ impl Engine {
         field: &str,
         text: &str,
         whole: bool,
+        cancelled: &CancellationToken,
     ) -> Result<Vec<u32>, Status> {
-        let refused = |why| {
-            grpc_error::invalid_field(field, format!("the model's tokenizer refuses it: {why}"))
-        };
         let context = self.context_length;
-        if text.len() > SLICE && self.vocabulary.is_beyond(text, context).map_err(refused)? {
+        let is_beyond = text.len() > SLICE
+            && self
+                .vocabulary
+                .is_beyond(text, context, cancelled)
+                .map_err(|why| text_refused(field, why))?;
+        if is_beyond {
             return Err(grpc_error::context_exceeded(
                 field,
                 format!(
@@ -185,7 +199,9 @@ impl Engine {
                 ),
             ));
         }
-        self.vocabulary.encode(text, whole).map_err(refused)
+        self.vocabulary
+            .encode(text, whole, cancelled)
+            .map_err(|why| text_refused(field, why))
     }
 
     /// Checks that a prompt with images can be computed at once: the engine puts them together by itself.
@@ -210,6 +226,31 @@ impl Engine {
         }
     }
 
+    /// Checks that the factors of `longrope` are the same for all tokens of a prompt: the engine takes those for the
+    /// length that a sequence has at the time.
+    fn check_not_torn(&self, field: &str, prompt: usize, scored: bool) -> Result<(), Status> {
+        let switch = self.limits.rope_switch.unwrap_or_default();
+        let most = self
+            .limits
+            .max_prefill
+            .map_or(usize::MAX, |most| most as usize);
+        if self.limits.is_torn(prompt, most) {
+            let why = format!(
+                "is {prompt} tokens long, more than the {switch} at which the model changes how it encodes positions, and \
+                 than its sliding window of {most}: the engine does not compute such prompts as the model has it"
+            );
+            return Err(grpc_error::context_exceeded(field, why));
+        }
+        if scored && self.limits.is_torn(prompt, 1) {
+            let why = format!(
+                "is not possible with a prompt of {prompt} tokens, which are more than the {switch} at which the model \
+                 changes how it encodes positions"
+            );
+            return Err(grpc_error::invalid_field("prompt_logprobs", why));
+        }
+        Ok(())
+    }
+
     pub(super) fn check_tokens(&self, field: &str, tokens: &[u32]) -> Result<(), Status> {
         if tokens.is_empty() {
             return Err(grpc_error::invalid_field(field, "has no tokens"));
@@ -225,6 +266,24 @@ impl Engine {
             ));
         }
         Ok(())
+    }
+}
+
+/// Why the text in `field` has no tokens.
+pub(super) fn text_refused(field: &str, why: TextError) -> Status {
+    match why {
+        TextError::Refused(why) => {
+            grpc_error::invalid_field(field, format!("the model's tokenizer refuses it: {why}"))
+        }
+        TextError::Cancelled => grpc_error::unloaded(),
+    }
+}
+
+/// The same in the tokenizer's words alone, for those who asked for its work.
+pub(crate) fn plain_refused(field: &str, why: TextError) -> Status {
+    match why {
+        TextError::Refused(why) => grpc_error::invalid_field(field, why),
+        TextError::Cancelled => grpc_error::unloaded(),
     }
 }
 

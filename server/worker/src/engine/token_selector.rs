@@ -2,6 +2,7 @@
 //! is said of the chosen one is read off the model's own logits.
 
 use hangar_client::v1::{Constraint, GenerateRequest};
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::{
@@ -63,6 +64,16 @@ impl TokenSelector {
         }
     }
 
+    /// Lets nothing come but what the grammar allows, if there is one.
+    pub(super) fn follow(&mut self, grammar: Option<Grammar>) {
+        self.grammar = grammar;
+    }
+
+    /// What ends the grammar, if there is one, and whoever waits for it.
+    pub(super) fn cancellation(&self) -> Option<CancellationToken> {
+        self.grammar.as_ref().map(Grammar::cancellation)
+    }
+
     /// What comes next. `logits` holds the model's for each token and is used as working space.
     pub(crate) fn select(&mut self, logits: &mut [f32]) -> Result<NextToken, NextTokenError> {
         let own = self.top.map(|_| logits.to_vec());
@@ -100,8 +111,8 @@ impl TokenSelector {
 
 impl Engine {
     /// What selects the tokens of an answer to this request, whose prompt has these tokens and which, where it has to
-    /// be a call, conforms to `call`. Blocks while a grammar is compiled.
-    pub(crate) fn selector(
+    /// be a call, conforms to `call`; still without the [`Self::grammar`].
+    pub(super) fn selector(
         &self,
         request: &GenerateRequest,
         prompt: &[u32],
@@ -111,18 +122,29 @@ impl Engine {
         let rules = SamplingRules::resolve(request.sampling.as_ref(), defaults);
         let conforms = call.is_some() || request.constraint.is_some();
         let tokens = self.token_rules(request, prompt.len(), conforms)?;
-        let grammar = match (call, &request.constraint) {
-            (Some(call), _) => Some(self.grammars.begin(call, Some("tools"))?),
-            (None, Some(constraint)) => Some(self.grammars.begin(constraint, None)?),
-            (None, None) => None,
-        };
         Ok(TokenSelector {
             sampler: TokenSampler::new(rules, prompt, request.seed),
             tokens,
-            grammar,
+            grammar: None,
             generated: 0,
             top: request.logprobs.then_some(request.top_logprobs as usize),
         })
+    }
+
+    /// What the answer to this request, or the `call` that it has to be, conforms to.
+    pub(super) async fn grammar(
+        &self,
+        request: &GenerateRequest,
+        call: Option<&Constraint>,
+        cancelled: &CancellationToken,
+    ) -> Result<Option<Grammar>, Status> {
+        let (constraint, origin) = match (call, &request.constraint) {
+            (Some(call), _) => (call, Some("tools")),
+            (None, Some(constraint)) => (constraint, None),
+            (None, None) => return Ok(None),
+        };
+        let grammar = self.grammars.begin(constraint, origin, cancelled).await?;
+        Ok(Some(grammar))
     }
 }
 

@@ -5,6 +5,7 @@ use std::{io::Cursor, sync::Arc, time::Duration};
 use hangar_client::v1::{ChatMessage, ContentPart, GenerateRequest, content_part::Part};
 use hangar_worker_protocol::v1::generate_response::Event;
 use image::{DynamicImage, ImageFormat, RgbImage};
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::{
@@ -26,7 +27,9 @@ impl Engine {
     /// Answers a short prompt: with a vector, or with a token and, where the model takes images, one from an
     /// image. The error says why there is none.
     pub(crate) async fn warm_up(self: &Arc<Self>) -> Result<(), Status> {
-        let tokens = self.vocabulary.encode("Hello", true).unwrap_or_default();
+        let never = CancellationToken::new();
+        let tokens = self.vocabulary.encode("Hello", true, &never);
+        let tokens = tokens.unwrap_or_default();
         let known = |token: &u32| *token < self.vocabulary.size();
         let mut tokens: Vec<u32> = tokens.into_iter().filter(known).collect();
         if tokens.is_empty() {
@@ -69,7 +72,7 @@ impl Engine {
             max_tokens: 1,
             ..GenerateRequest::default()
         };
-        self.prompt(&request, 0)
+        self.prompt(&request, 0, &CancellationToken::new())
             .inspect_err(|status| {
                 tracing::warn!(why = status.message(), "images were not tried");
             })

@@ -1,18 +1,25 @@
 //! The process that follows a grammar, seen from the worker.
 
 use std::{
-    io::{Error, ErrorKind, Read, Result},
-    os::unix::process::CommandExt,
+    io::{Error, ErrorKind, Read, Result, Write},
+    os::{fd::AsFd, unix::process::CommandExt},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::ioctl_fionbio,
+};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     child::ARGUMENT,
     wire::{self, GrammarCall, GrammarReply},
 };
+
+/// Time between two looks at whether somebody still waits.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A process for grammars. Dropping it kills and reaps it.
 pub(super) struct GrammarProcess {
@@ -22,45 +29,60 @@ pub(super) struct GrammarProcess {
     is_busy: bool,
 }
 
-/// The process's output, as long as something comes in time.
-struct TimedOutput<'a> {
-    output: &'a mut ChildStdout,
-    deadline: Instant,
+/// How long somebody waits for a process.
+#[derive(Clone, Copy)]
+pub(super) struct Patience<'a> {
+    /// Until then at most.
+    pub(super) deadline: Instant,
+    /// Cancelled when they have gone.
+    pub(super) cancelled: &'a CancellationToken,
+}
+
+/// The process's input and output, as long as somebody waits for them.
+struct Patient<'a, T> {
+    pipe: &'a mut T,
+    patience: Patience<'a>,
 }
 
 impl GrammarProcess {
     /// Starts a process.
     pub(super) fn start() -> Result<Self> {
-        let mut child = Command::new("/proc/self/exe")
-            .arg0("hangar-worker")
-            .arg(ARGUMENT)
+        let mut program = Command::new("/proc/self/exe");
+        program.arg0("hangar-worker").arg(ARGUMENT);
+        Self::of(program)
+    }
+
+    fn of(mut program: Command) -> Result<Self> {
+        let mut child = program
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(Error::other("the process has no pipes"));
         };
-        Ok(Self {
+        let process = Self {
             child,
             input,
             output,
             is_busy: false,
-        })
-    }
-
-    /// Sends the process a message. It answers everything but the tokens.
-    pub(super) fn send(&mut self, call: &GrammarCall) -> Result<()> {
-        self.is_busy |= call.table.is_none();
-        wire::write(&mut self.input, call)
-    }
-
-    /// What the process answers; an error of kind `TimedOut` when it does not in time.
-    pub(super) fn receive(&mut self, within: Duration) -> Result<GrammarReply> {
-        let mut timely = TimedOutput {
-            output: &mut self.output,
-            deadline: Instant::now() + within,
         };
-        let reply = wire::read(&mut timely)?;
+        // Else what it does not read holds up whoever writes.
+        ioctl_fionbio(&process.input, true)?;
+        Ok(process)
+    }
+
+    /// Sends the process a message. It answers everything but the tokens. The error is as that of [`Self::receive`].
+    pub(super) fn send(&mut self, call: &GrammarCall, patience: Patience<'_>) -> Result<()> {
+        self.is_busy |= call.table.is_none();
+        let pipe = &mut self.input;
+        wire::write(&mut Patient { pipe, patience }, call)
+    }
+
+    /// What the process answers; an error of kind `TimedOut` when it does not in time, and of kind `ConnectionAborted`
+    /// when nobody waits for it any more.
+    pub(super) fn receive(&mut self, patience: Patience<'_>) -> Result<GrammarReply> {
+        let pipe = &mut self.output;
+        let reply = wire::read(&mut Patient { pipe, patience })?;
         self.is_busy = false;
         Ok(reply)
     }
@@ -88,18 +110,97 @@ impl Drop for GrammarProcess {
     }
 }
 
-impl Read for TimedOutput<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+impl Patience<'_> {
+    /// Waits until a pipe can be read from, or written to.
+    fn wait_for(self, pipe: &impl AsFd, what: PollFlags) -> Result<()> {
         loop {
+            if self.cancelled.is_cancelled() {
+                return Err(ErrorKind::ConnectionAborted.into());
+            }
             let left = self.deadline.saturating_duration_since(Instant::now());
-            let left = Timespec::try_from(left).map_err(Error::other)?;
-            let mut ready = [PollFd::new(&*self.output, PollFlags::IN)];
-            match poll(&mut ready, Some(&left)) {
-                Ok(0) => return Err(ErrorKind::TimedOut.into()),
-                Ok(_) => return self.output.read(buffer),
-                Err(rustix::io::Errno::INTR) => {}
+            let next = Timespec::try_from(left.min(LOOK_INTERVAL)).map_err(Error::other)?;
+            match poll(&mut [PollFd::new(pipe, what)], Some(&next)) {
+                Ok(0) if left.is_zero() => return Err(ErrorKind::TimedOut.into()),
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) => return Ok(()),
                 Err(e) => return Err(e.into()),
             }
         }
+    }
+}
+
+impl Read for Patient<'_, ChildStdout> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        self.patience.wait_for(self.pipe, PollFlags::IN)?;
+        self.pipe.read(buffer)
+    }
+}
+
+impl Write for Patient<'_, ChildStdin> {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize> {
+        loop {
+            self.patience.wait_for(self.pipe, PollFlags::OUT)?;
+            match self.pipe.write(bytes) {
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {}
+                written => return written,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::wire::TokenTable, *};
+
+    /// A process that neither reads nor writes.
+    fn idler() -> GrammarProcess {
+        let mut program = Command::new("sleep");
+        program.arg("3600");
+        GrammarProcess::of(program).expect("a process")
+    }
+
+    /// More than a pipe holds.
+    fn table() -> GrammarCall {
+        GrammarCall::table(TokenTable {
+            tokens: vec![vec![0; 1024]; 1024],
+        })
+    }
+
+    #[test]
+    fn what_a_process_does_not_read_is_not_written_for_ever() {
+        let mut process = idler();
+        let never = CancellationToken::new();
+        let patience = || Patience {
+            deadline: Instant::now() + LOOK_INTERVAL,
+            cancelled: &never,
+        };
+        let late = process.send(&table(), patience()).expect_err("no reader");
+        assert_eq!(late.kind(), ErrorKind::TimedOut);
+        let late = process.receive(patience()).expect_err("no writer");
+        assert_eq!(late.kind(), ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_process_once_they_are_cancelled() {
+        let mut process = idler();
+        let cancelled = CancellationToken::new();
+        let patience = Patience {
+            deadline: Instant::now() + Duration::from_secs(3600),
+            cancelled: &cancelled,
+        };
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                let sent = process.send(&table(), patience).expect_err("no reader");
+                let received = process.receive(patience).expect_err("no writer");
+                [sent.kind(), received.kind()]
+            });
+            cancelled.cancel();
+            let kinds = waiting.join().expect("no panic");
+            assert_eq!(kinds, [ErrorKind::ConnectionAborted; 2]);
+        });
     }
 }

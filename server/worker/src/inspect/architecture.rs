@@ -17,10 +17,19 @@ mod window;
 
 use serde_json::{Map, Value, json};
 
-pub(super) use self::definition::Architecture;
 pub(crate) use self::limits::Limits;
-use self::rope::Rope;
+pub(super) use self::{definition::Architecture, tensors::Naming};
+use self::{refusal::refused, rope::Rope};
 use crate::failure::Failure;
+
+/// The tensors that the engine reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RequiredTensors {
+    /// Their names.
+    pub(super) names: Vec<String>,
+    /// How they are put together.
+    pub(super) naming: Naming,
+}
 
 /// A config.json as the engine gets it.
 #[derive(Debug, Clone)]
@@ -42,60 +51,70 @@ impl Architecture {
         table::all().find(|known| known.name == name)
     }
 
-    /// The one that computes what the file says: a Llama whose heads have a width of their own, or whose
-    /// rotations are scaled by yarn, is computed by the engine's Mistral, which is the same but for that.
+    /// The text half of the multimodal one of this name.
+    pub(super) fn of_text_half(name: &str) -> Option<&'static Self> {
+        table::HALVES.iter().find(|known| known.name == name)
+    }
+
+    /// The one of embedding models of this name.
+    pub(super) fn of_embedding(name: &str) -> Option<&'static Self> {
+        let name = match name {
+            // As it is without the head, which such models do not have.
+            "Qwen3Model" => "Qwen3ForCausalLM",
+            name => name,
+        };
+        table::EMBEDDINGS.iter().find(|known| known.name == name)
+    }
+
+    /// The one that computes what the file says: a Llama whose heads have a width of their own is computed by the
+    /// engine's Mistral, which is the same but for that.
     pub(super) fn computed_by(&'static self, given: &Map<String, Value>) -> &'static Self {
-        if self.name != "LlamaForCausalLM" {
-            return self;
-        }
-        let own_width = table::HEAD_DIM.check(given, self.name).is_err();
-        let yarn = Rope::read(given, self.theta, None).is_ok_and(|rope| rope.kind == "yarn");
-        if own_width || yarn {
+        let is_llama = self.name == "LlamaForCausalLM";
+        if is_llama && table::HEAD_DIM.check(given, self.name).is_err() {
             return &table::LLAMA_AS_MISTRAL;
         }
         self
     }
 
-    /// Translates the fields of a config.json.
+    /// Translates the fields of a config.json, whose name of the architecture is in refusals.
     pub(super) fn translate(
         &self,
+        name: &str,
         given: &Map<String, Value>,
     ) -> Result<TranslatedConfig, Failure> {
+        check_direction(given, name)?;
         let mut fields = Map::new();
         for field in self.fields.iter().copied().flatten() {
-            let value = field.read(given, &fields, self.name)?;
+            let value = field.read(given, &fields, name)?;
             fields.insert(field.name.into(), value);
         }
         for only in self.fixed {
-            only.check(given, self.name)?;
+            only.check(given, name)?;
         }
         let rope = Rope::read(given, self.theta, self.rotated)?;
         let mut limits = Limits::default();
-        self.rope
-            .write(&rope, self.name, &mut fields, &mut limits)?;
-        self.window
-            .write(given, self.name, &mut fields, &mut limits)?;
+        self.rope.write(&rope, name, &mut fields, &mut limits)?;
+        self.window.write(given, name, &mut fields, &mut limits)?;
         fields.insert("architectures".into(), json!([self.name]));
-        if let Some(quantization) = given.get("quantization_config") {
-            fields.insert("quantization_config".into(), quantization.clone());
-        }
         Ok(TranslatedConfig { fields, limits })
     }
 
-    /// Names of the tensors that the engine reads for these translated fields.
-    pub(super) fn tensors(&self, fields: &Map<String, Value>) -> Vec<String> {
-        self.tensors.names(fields)
+    /// The tensors that the engine reads for these translated fields.
+    pub(super) fn tensors(&self, fields: &Map<String, Value>) -> RequiredTensors {
+        RequiredTensors {
+            names: self.tensors.names(fields, self.naming),
+            naming: self.naming,
+        }
     }
 }
 
-/// Turns what transformers 5 writes of rotations into its older form, in the file's fields and in those of its text
-/// half: for architectures without a table, of which the engine reads the file as it is.
-pub(super) fn to_legacy_rope(fields: &mut Map<String, Value>) -> Result<(), Failure> {
-    rope::to_legacy_rope(fields)?;
-    if let Some(Value::Object(text)) = fields.get_mut("text_config") {
-        rope::to_legacy_rope(text)?;
+/// Refuses a model each of whose tokens sees those after it, too: what the reference makes of every decoder that says so.
+fn check_direction(given: &Map<String, Value>, architecture: &str) -> Result<(), Failure> {
+    const CAUSAL: &str = "is_causal";
+    match given.get(CAUSAL) {
+        None | Some(Value::Bool(true)) => Ok(()),
+        Some(value) => Err(refused(CAUSAL, value, architecture)),
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ use hangar_worker_protocol::v1::{ProgressMeasure, WorkerConfig};
 use super::{
     adapters,
     architecture::Limits,
-    bidirectional,
     device_plan::DevicePlan,
     directory_files::DirectoryFiles,
     embedding, files,
@@ -91,7 +90,7 @@ impl DirectoryInspection {
         check_what_it_is(&names)?;
         let wanted = embedding::kind(config.spec().kind(), &names)?;
         let mut files = find(config, path, &names)?;
-        let (mut text_settings, made) = TextSettings::read(&files)?;
+        let (mut text_settings, made) = TextSettings::read(&files, wanted != ModelKind::Embedding)?;
         let own_head = lm_head::untied_head(&files.weights)?;
         let mut model = ModelConfig::read(&files.config, wanted, own_head)?;
         let kind = model.kind;
@@ -107,13 +106,17 @@ impl DirectoryInspection {
             tokenizer::check_decoder(&files.tokenizer, &made)?;
         }
         let multimodal = multimodal::inspect(config, &model, &files, &text_settings, &made)?;
-        let quantization = quantization(&config.spec().quantization, &model)?;
+        let quantization = quantization(&config.spec().quantization)?;
         files.adapters = adapters::inspect(&config.spec().adapters, &model, &files.weights)?;
+        if kind == ModelKind::Embedding {
+            let modules = Modules::read(path, model.shape.hidden_size)?;
+            let longest = modules.longest.as_ref().map(|it| it.0);
+            model.context_length = model.context_length.into_iter().chain(longest).min();
+            files.modules = Some(modules);
+        }
         let context_length = choose_context(config.spec().context_length, model.context_length)?;
         if kind == ModelKind::Embedding {
-            embedding::check(&model, &config.spec().quantization, context_length)?;
-            files.modules = Some(Modules::read(path, model.shape.hidden_size)?);
-            bidirectional::narrow(&mut model.handed);
+            embedding::check(&config.spec().quantization, context_length)?;
         }
         let dense = files.modules.iter().flat_map(Modules::weights);
         let all_weights: Vec<_> = files.weights.iter().chain(dense).cloned().collect();
@@ -180,9 +183,7 @@ impl DirectoryInspection {
             embedding_size: files.modules.as_ref().map_or(0, |modules| modules.size),
             parameter_count: self.weights.parameters,
             dtype: dtype.into(),
-            quantization: quantization
-                .or_else(|| model.quantization.clone())
-                .unwrap_or_default(),
+            quantization: quantization.unwrap_or_default(),
             context_length: context_length.unwrap_or(0),
             trained_context_length: model.context_length.unwrap_or(0),
             vocabulary_size: self.vocabulary_size().unwrap_or(0),
@@ -237,15 +238,11 @@ fn modalities(kind: ModelKind) -> Vec<String> {
     taken.iter().map(|name| (*name).to_owned()).collect()
 }
 
-/// The quantization that was asked for, which weights that are quantized already cannot have.
-fn quantization(asked: &str, model: &ModelConfig) -> Result<Option<Quantization>, Failure> {
-    match (asked, &model.quantization) {
-        ("", _) => Ok(None),
-        (asked, None) => Quantization::parse(asked).map(Some),
-        (asked, Some(stored)) => Err(Failure::unusable(format!(
-            "The weights are stored quantized ({stored}) and cannot be quantized to {asked}. Leave the \
-             quantization out, or load the model that they were made from."
-        ))),
+/// The quantization that was asked for.
+fn quantization(asked: &str) -> Result<Option<Quantization>, Failure> {
+    match asked {
+        "" => Ok(None),
+        asked => Quantization::parse(asked).map(Some),
     }
 }
 
@@ -312,7 +309,7 @@ fn find(
         weights: shards::find(path, names)?,
         tokenizer: match tokenizer::override_path(config) {
             Some(tokenizer) => tokenizer,
-            None => required("tokenizer.json", "the model's tokenizer")?,
+            None => optional("tokenizer.json").ok_or_else(no_tokenizer)?,
         },
         tokenizer_config: optional("tokenizer_config.json"),
         added_tokens: optional("added_tokens.json"),
@@ -326,20 +323,20 @@ fn find(
     Ok(files)
 }
 
+fn no_tokenizer() -> Failure {
+    Failure::unusable(
+        "The directory has no tokenizer.json, which holds the model's tokenizer. Add the file that belongs to the model. \
+         If the model comes without one, Python's transformers makes it of the others: \
+         AutoTokenizer.from_pretrained(directory).save_pretrained(directory).",
+    )
+}
+
 /// Up to where the engine computes what the model says on this device: on a GPU, its cache keeps nothing apart of
 /// what is beyond a window.
 fn limits(by_model: Limits, device: &TargetDevice) -> Limits {
     match device {
         TargetDevice::Cpu => by_model,
-        TargetDevice::Gpu(_) => Limits {
-            max_sequence: by_model
-                .max_sequence
-                .into_iter()
-                .chain(by_model.max_prefill)
-                .min(),
-            max_prefill: None,
-            ..by_model
-        },
+        TargetDevice::Gpu(_) => by_model.as_one_prefill(),
     }
 }
 

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use hangar_client::v1::{DataType, ModelKind};
 
 use super::{
-    model_config::ModelConfig,
     modules::{LIST, Modules, Pooling, SENTENCE_TRANSFORMERS_CONFIG},
     weights::Weights,
 };
@@ -49,32 +48,19 @@ pub(super) fn check_names(kind: ModelKind, weights: &Weights) -> Result<(), Fail
 }
 
 /// Checks what else the engine would compute wrongly or not at all.
-pub(super) fn check(
-    model: &ModelConfig,
-    quantization: &str,
-    context: Option<u32>,
-) -> Result<(), Failure> {
+pub(super) fn check(quantization: &str, context: Option<u32>) -> Result<(), Failure> {
     if !quantization.is_empty() {
         return Err(Failure::unusable(format!(
             "Embedding models cannot be quantized to {quantization} when they are loaded. Leave the \
              quantization out."
         )));
     }
-    let Some(context) = context else {
+    if context.is_none() {
         return Err(Failure::unusable(
-            "config.json has no max_position_embeddings. Get the config.json that belongs to the model.",
+            "config.json has a max_position_embeddings of 0. Get the config.json that belongs to the model.",
         ));
-    };
-    if model.architecture == GEMMA {
-        model.bidirectional.check(model.shape.layers)?;
     }
-    match model.unused_window {
-        Some(window) if window < context => Err(Failure::unusable(format!(
-            "config.json has a sliding_window of {window} tokens that is not to be used, but the engine uses \
-             it. Set context_length to at most {window}, or take sliding_window out of config.json."
-        ))),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 /// The data type that was asked for, else one in which the engine computes such vectors well. Sums of many
@@ -131,15 +117,9 @@ mod tests {
     }
 
     #[test]
-    fn a_window_that_the_engine_would_use_all_the_same_is_refused() {
-        let model = |unused_window| ModelConfig {
-            unused_window,
-            ..ModelConfig::default()
-        };
-        assert!(check(&model(None), "", Some(256)).is_ok());
-        assert!(check(&model(Some(256)), "", Some(256)).is_ok());
-        assert!(check(&model(Some(255)), "", Some(256)).is_err());
-        assert!(check(&model(None), "", None).is_err());
-        assert!(check(&model(None), "q4k", Some(256)).is_err());
+    fn what_cannot_be_asked_of_vectors_is_refused() {
+        assert!(check("", Some(256)).is_ok());
+        assert!(check("", None).is_err());
+        assert!(check("q4k", Some(256)).is_err());
     }
 }

@@ -29,21 +29,26 @@ use super::{
     spec::{check_kind_found, choose_context, choose_dtype, uqff},
     text_settings::TextSettings,
     tokenizer as tokenizer_json,
-    tokenizer::TokenizerSidecars,
+    tokenizer::{Rewritten, TokenizerSidecars},
 };
 use crate::{device::TargetDevice, failure::Failure};
 
 /// Architectures that the engine loads from GGUF.
-const ARCHITECTURES: [&str; 8] = [
+const ARCHITECTURES: [&str; 7] = [
     "llama",
     "mistral3",
-    "phi2",
     "phi3",
     "qwen2",
     "qwen3",
     "qwen3moe",
     "starcoder2",
 ];
+
+/// Others that it would load, and what it does otherwise than the reference.
+const WRONG: [(&str, &str); 1] = [(
+    "phi2",
+    "it leaves out the activation between the two matrices of a layer",
+)];
 
 /// Inspects the file at `path`.
 pub(super) fn inspect(
@@ -105,13 +110,7 @@ impl<'a> GgufModel<'a> {
         let architecture = header.text("general.architecture").ok_or_else(|| {
             Failure::unusable("The file names no architecture. Get another copy.")
         })?;
-        if !ARCHITECTURES.contains(&architecture) {
-            return Err(Failure::unusable(format!(
-                "The engine cannot load the architecture {architecture} from GGUF. Load one of {}, or \
-                 the model's safetensors.",
-                ARCHITECTURES.join(", ")
-            )));
-        }
+        check_architecture(architecture)?;
         if header.number("split.count").is_some_and(|count| count > 1) {
             return Err(Failure::unusable(
                 "The file is one part of several. Merge the parts into one file, for example with \
@@ -278,8 +277,8 @@ impl<'a> GgufModel<'a> {
 fn text_settings(header: &Header, config: &WorkerConfig) -> Result<TextSettings, Failure> {
     let given = match tokenizer_json::override_path(config) {
         Some(path) => {
-            let written = tokenizer_json::rewritten(&path, &TokenizerSidecars::default())?;
-            Some((path, written))
+            let rewritten = Rewritten::of(&path, TokenizerSidecars::default())?;
+            Some((path, rewritten.tokenizer))
         }
         None => None,
     };
@@ -294,6 +293,24 @@ fn text_settings(header: &Header, config: &WorkerConfig) -> Result<TextSettings,
     tokenizer_json::check_decoder(&path, &made)?;
     text_settings.resolve_eos_tokens(&serde_json::Value::Null, &made, true);
     Ok(text_settings)
+}
+
+fn check_architecture(name: &str) -> Result<(), Failure> {
+    if ARCHITECTURES.contains(&name) {
+        return Ok(());
+    }
+    let (all, version) = (ARCHITECTURES.join(", "), crate::version::ENGINE_VERSION);
+    Err(Failure::unusable(
+        match WRONG.iter().find(|(wrong, _)| *wrong == name) {
+            Some((_, why)) => format!(
+                "This version of Hangar does not serve {name} from GGUF, which the engine (mistral.rs {version}) does not \
+             compute as the reference does: {why}. The file is as it should be: load one of {all}."
+            ),
+            None => format!(
+                "The engine cannot load the architecture {name} from GGUF. Load one of {all}, or the model's safetensors."
+            ),
+        },
+    ))
 }
 
 fn check_tensors(header: &Header) -> Result<(), Failure> {
@@ -351,6 +368,20 @@ fn refuse_other_files(path: &Path) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn architectures_that_the_engine_lacks_or_computes_wrongly_are_refused_by_name() {
+        for name in ARCHITECTURES {
+            assert_eq!(check_architecture(name), Ok(()), "{name}");
+        }
+        for (name, word) in [("gemma3", "cannot load"), ("phi2", "activation")] {
+            let error = check_architecture(name).expect_err(name);
+            assert!(
+                error.message.contains(name) && error.message.contains(word),
+                "{error}"
+            );
+        }
+    }
 
     #[test]
     fn other_files_are_refused_by_name() {

@@ -1,7 +1,7 @@
 //! What kind of model an architecture makes, and whether the engine has it.
 
 use hangar_client::v1::ModelKind;
-use mistralrs::core::{EmbeddingLoaderType, MultimodalLoaderType, NormalLoaderType};
+use mistralrs::core::{MultimodalLoaderType, NormalLoaderType};
 
 use super::architecture::Architecture;
 use crate::failure::Failure;
@@ -45,12 +45,12 @@ pub(super) fn multimodal_loader(architecture: &str) -> Option<MultimodalLoaderTy
 
 /// Checks that the engine has embedding models of this architecture.
 pub(super) fn check_embedding(name: &str) -> Result<(), Failure> {
-    if EmbeddingLoaderType::from_causal_lm_name(name).is_ok() {
+    if Architecture::of_embedding(name).is_some() {
         return Ok(());
     }
     Err(Failure::unusable(format!(
         "Embedding models of the architecture {name} are not supported by the engine (mistral.rs {}). Load \
-         one of Qwen3 (Qwen3ForCausalLM) or Gemma (Gemma3TextModel).",
+         one of Qwen3 (Qwen3ForCausalLM, Qwen3Model) or Gemma (Gemma3TextModel).",
         crate::version::ENGINE_VERSION
     )))
 }
@@ -80,6 +80,7 @@ mod tests {
     #[test]
     fn only_embedding_models_that_the_engine_has_are_taken() {
         assert!(check_embedding("Qwen3ForCausalLM").is_ok());
+        assert!(check_embedding("Qwen3Model").is_ok());
         assert!(check_embedding("Gemma3TextModel").is_ok());
         assert!(check_embedding("BertModel").is_err());
     }

@@ -7,9 +7,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    architecture::{self, Architecture, Limits},
-    bidirectional::Bidirectional,
-    files, kind,
+    architecture::{Architecture, Limits, RequiredTensors},
+    files, kind, stored_quantization,
 };
 use crate::failure::Failure;
 
@@ -31,24 +30,18 @@ pub(super) struct ModelConfig {
     pub(super) kind: ModelKind,
     /// Name that the file gives, if it is one and not a path.
     pub(super) name: Option<String>,
-    /// Way in which the stored weights are quantized, for example "gptq".
-    pub(super) quantization: Option<String>,
     /// Longest sequence.
     pub(super) context_length: Option<u32>,
     /// Rows of the embedding.
     pub(super) vocabulary_size: Option<u32>,
-    /// A sliding window that is given, but not to be used.
-    pub(super) unused_window: Option<u32>,
-    /// How the attention of a Gemma embedding model is given.
-    pub(super) bidirectional: Bidirectional,
     /// Size of the cache of one token.
     pub(super) shape: Shape,
     /// What the engine gets in place of the file.
     pub(super) handed: Map<String, Value>,
     /// Up to where the engine computes what the model says.
     pub(super) limits: Limits,
-    /// Names of the tensors that the engine reads; `None` where that is not known.
-    pub(super) tensors: Option<Vec<String>>,
+    /// The tensors that the engine reads; `None` where that is not known.
+    pub(super) tensors: Option<RequiredTensors>,
     /// Tokens that end an answer, where no other file says it.
     pub(super) eos_token_ids: Value,
 }
@@ -93,6 +86,7 @@ impl ModelConfig {
                      its `architectures` says for example [\"LlamaForCausalLM\"].",
                 )
             })?;
+        stored_quantization::check(&raw.fields)?;
         let kind = match wanted {
             ModelKind::Embedding => {
                 kind::check_embedding(&architecture)?;
@@ -100,7 +94,7 @@ impl ModelConfig {
             }
             _ => kind::of(&architecture)?,
         };
-        let eos_token_ids = raw.fields.get("eos_token_id").cloned().unwrap_or_default();
+        let eos_token_ids = eos_in(&raw.fields);
         let read = |fields| Self::translated(architecture.clone(), kind, fields);
         let mut config = match own_head.filter(|_| kind != ModelKind::Embedding) {
             Some(head) => read_untied(raw.fields, head, read)?,
@@ -114,24 +108,18 @@ impl ModelConfig {
     fn translated(
         name: String,
         kind: ModelKind,
-        mut fields: Map<String, Value>,
+        fields: Map<String, Value>,
     ) -> Result<Self, Failure> {
-        let known = Architecture::of(&name);
-        if kind == ModelKind::Text && known.is_none() {
+        let known = match kind {
+            ModelKind::Multimodal => return Self::multimodal(name, fields),
+            ModelKind::Embedding => Architecture::of_embedding(&name),
+            _ => Architecture::of(&name),
+        };
+        let Some(known) = known else {
             return Err(Failure::unusable(format!(
                 "This version of Hangar does not serve {name}: the engine computes it on GPUs only, and was not \
                  compared with the reference there. Load a model of another architecture."
             )));
-        }
-        let Some(known) = known.filter(|_| kind == ModelKind::Text) else {
-            architecture::to_legacy_rope(&mut fields)?;
-            fields.insert("architectures".into(), json!([name]));
-            let config = Self::from_fields(name, &fields).check_layers()?;
-            return Ok(Self {
-                kind,
-                handed: fields,
-                ..config
-            });
         };
         if let Some(why) = known.wrong {
             return Err(Failure::unusable(format!(
@@ -142,22 +130,50 @@ impl ModelConfig {
         }
         let stored = Self::from_fields(name.clone(), &fields).check_layers()?;
         let known = known.computed_by(&fields);
-        let translated = known.translate(&fields)?;
+        let translated = known.translate(&name, &fields)?;
         let config = Self::from_fields(name, &translated.fields);
-        let limits = translated.limits;
+        let limits = match kind {
+            ModelKind::Embedding => translated.limits.as_one_prefill(),
+            _ => translated.limits,
+        };
         let most = limits.max_sequence.unwrap_or(u32::MAX);
         Ok(Self {
             kind,
             name: stored.name,
             context_length: config.context_length.map(|length| length.min(most)),
-            // Quantized weights have tensors of their own.
-            tensors: stored
-                .quantization
-                .is_none()
-                .then(|| known.tensors(&translated.fields)),
-            quantization: stored.quantization,
+            tensors: Some(known.tensors(&translated.fields)),
             handed: translated.fields,
             limits,
+            ..config
+        })
+    }
+
+    /// The same of a model whose text half is what the engine computes as the reference does, or not.
+    fn multimodal(name: String, mut fields: Map<String, Value>) -> Result<Self, Failure> {
+        const TEXT: &str = "text_config";
+        let Some(half) = Architecture::of_text_half(&name) else {
+            return Err(Failure::internal(format!("{name} has no table")));
+        };
+        let stored = Self::from_fields(name.clone(), &fields).check_layers()?;
+        let mut text = match fields.remove(TEXT) {
+            Some(Value::Object(text)) => text,
+            _ => Map::new(),
+        };
+        // What the whole says of its head counts, and not what its half says.
+        text.remove(TIED);
+        text.extend(fields.get(TIED).map(|tied| (TIED.into(), tied.clone())));
+        let translated = half.translate(&name, &text)?;
+        fields.remove("quantization_config");
+        fields.insert("architectures".into(), json!([name]));
+        fields.insert(TIED.into(), translated.fields[TIED].clone());
+        fields.insert(TEXT.into(), translated.fields.clone().into());
+        let config = Self::from_fields(name, &translated.fields);
+        Ok(Self {
+            kind: ModelKind::Multimodal,
+            name: stored.name,
+            tensors: Some(half.tensors(&translated.fields)),
+            handed: fields,
+            limits: translated.limits,
             ..config
         })
     }
@@ -201,17 +217,10 @@ impl ModelConfig {
                 .and_then(Value::as_str)
                 .filter(|name| !name.is_empty() && !name.starts_with(['/', '.', '~']))
                 .map(ToOwned::to_owned),
-            quantization: field("quantization_config").map(|config| {
-                let method = config.get("quant_method").and_then(Value::as_str);
-                method.unwrap_or("quantized").to_owned()
-            }),
             context_length: small("max_position_embeddings")
                 .or(gemma3.then_some(131_072))
                 .filter(|length| *length > 0),
             vocabulary_size: small("vocab_size"),
-            bidirectional: Bidirectional::of(&field),
-            unused_window: small("sliding_window")
-                .filter(|_| field("use_sliding_window") == Some(&Value::Bool(false))),
             shape: Shape {
                 layers: number("num_hidden_layers").unwrap_or(0),
                 kv_heads: number("num_key_value_heads").or(known(4)).unwrap_or(heads),
@@ -223,28 +232,31 @@ impl ModelConfig {
     }
 }
 
+/// The tokens that end an answer, by a config.json or else by its text half.
+fn eos_in(fields: &Map<String, Value>) -> Value {
+    let text = fields.get("text_config").and_then(Value::as_object);
+    let whole = [Some(fields), text].into_iter().flatten();
+    let mut ends = whole.filter_map(|fields| fields.get("eos_token_id"));
+    ends.find(|ends| !ends.is_null())
+        .cloned()
+        .unwrap_or_default()
+}
+
+/// Whether the embedding is the head as well.
+const TIED: &str = "tie_word_embeddings";
+
 /// Reads the fields of a model with this head of its own, which the reference uses whatever they say.
 fn read_untied(
     mut fields: Map<String, Value>,
     head: &str,
     read: impl Fn(Map<String, Value>) -> Result<ModelConfig, Failure>,
 ) -> Result<ModelConfig, Failure> {
-    const TIED: &str = "tie_word_embeddings";
     let as_given = read(fields.clone())?;
-    let tied = |fields: &Map<String, Value>| fields.get(TIED) != Some(&Value::Bool(false));
-    let text = as_given
-        .handed
-        .get("text_config")
-        .and_then(Value::as_object);
-    if !tied(&as_given.handed) || text.is_some_and(|text| !tied(text)) {
+    if as_given.handed.get(TIED) == Some(&Value::Bool(false)) {
         return Ok(as_given);
     }
     fields.insert(TIED.into(), false.into());
-    let untied = match as_given.kind {
-        ModelKind::Text => read(fields).ok(),
-        _ => None,
-    };
-    untied.ok_or_else(|| {
+    read(fields).ok().ok_or_else(|| {
         Failure::unusable(format!(
             "config.json says that the embedding is the head as well ({TIED}), but the weights have a {head} that is \
              another. The reference uses it then, which the engine (mistral.rs {}) cannot for {}. Take that tensor \

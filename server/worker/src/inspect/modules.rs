@@ -5,6 +5,7 @@
 
 mod dense;
 mod pooling;
+mod transformer;
 
 use std::{
     collections::BTreeSet,
@@ -13,7 +14,9 @@ use std::{
 
 pub(crate) use pooling::Pooling;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use self::transformer::TransformerSettings;
 use super::files;
 use crate::failure::{Failure, truncated};
 
@@ -39,6 +42,10 @@ pub(crate) struct Modules {
     pub(crate) unit: bool,
     /// Numbers in a vector.
     pub(crate) size: u32,
+    /// The config.json of the pooling for the engine.
+    pub(crate) pooling_config: Value,
+    /// Tokens of the longest text, and the field that says so.
+    pub(crate) longest: Option<(u32, String)>,
 }
 
 /// Longest text of a file in a message.
@@ -95,7 +102,7 @@ impl Modules {
         for entry in &entries {
             reader.add(entry)?;
         }
-        reader.finish()
+        reader.finish(TransformerSettings::read(directory)?)
     }
 
     /// The weights of dense layers.
@@ -110,6 +117,8 @@ impl Modules {
 /// Modules as far as they were read.
 struct ModulesReader<'a> {
     directory: &'a Path,
+    /// Numbers in the vectors of the transformer.
+    hidden: u64,
     paths: BTreeSet<String>,
     pooling: Option<Pooling>,
     steps: Vec<Module>,
@@ -123,6 +132,7 @@ impl<'a> ModulesReader<'a> {
     fn new(directory: &'a Path, hidden: u64) -> Self {
         Self {
             directory,
+            hidden,
             paths: BTreeSet::new(),
             pooling: None,
             steps: Vec::new(),
@@ -170,6 +180,7 @@ impl<'a> ModulesReader<'a> {
                 });
             }
             ("normalize", _) => {
+                check_normalize(&place.join("config.json"))?;
                 self.scaled = true;
                 self.steps.push(Module::Normalize { path });
             }
@@ -183,7 +194,7 @@ impl<'a> ModulesReader<'a> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Modules, Failure> {
+    fn finish(mut self, settings: TransformerSettings) -> Result<Modules, Failure> {
         let pooling = self
             .pooling
             .ok_or_else(|| invalid("it lists no Transformer and Pooling".into()))?;
@@ -211,8 +222,28 @@ impl<'a> ModulesReader<'a> {
             scaled,
             unit,
             size,
+            pooling_config: pooling.for_engine(self.hidden),
+            longest: settings.longest,
         })
     }
+}
+
+/// Checks that what is scaled is the vector, as it is where there is no such file.
+fn check_normalize(config: &Path) -> Result<(), Failure> {
+    if !config
+        .try_exists()
+        .map_err(|e| files::cannot_read(config, &e))?
+    {
+        return Ok(());
+    }
+    let fields: serde_json::Map<String, Value> = files::read_json(config, files::MAX_MODULE_FILE)?;
+    for name in ["module_input_name", "module_output_name"] {
+        let other = fields.get(name).filter(|value| !value.is_null());
+        if let Some(other) = other.filter(|value| *value != "sentence_embedding") {
+            return Err(invalid(format!("a Normalize has {other} for {name}")));
+        }
+    }
+    Ok(())
 }
 
 /// Checks that a module's directory is in the model's.
@@ -261,15 +292,11 @@ mod tests {
     }
 
     fn pooling(mode: &str) -> Value {
-        let mut config = json!({"word_embedding_dimension": 8, "include_prompt": true});
-        for name in pooling::MODES {
-            config[name] = json!(name == mode);
-        }
-        config
+        json!({"embedding_dimension": 8, "include_prompt": true, "pooling_mode": mode})
     }
 
     fn read(modules: &[Value]) -> Result<Modules, String> {
-        let directory = written(&json!(modules), &pooling("pooling_mode_lasttoken"));
+        let directory = written(&json!(modules), &pooling("lasttoken"));
         Modules::read(directory.path(), 8).map_err(|failure| failure.message)
     }
 

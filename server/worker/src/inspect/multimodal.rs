@@ -16,7 +16,7 @@ use mistralrs::core::MultimodalLoaderType;
 use serde::Deserialize;
 use tokenizers::Tokenizer;
 
-use self::processor::{MAX_FILE, Preprocessor, Processor, invalid};
+use self::processor::{MAX_FILE, Preprocessor, PreprocessorFields, Processor};
 use super::{
     chat_templates::{self, Templates},
     directory_files::DirectoryFiles,
@@ -43,8 +43,8 @@ pub(crate) struct Multimodal {
     pub(crate) loader: MultimodalLoaderType,
     /// How it takes images.
     pub(crate) images: ImageRule,
-    /// preprocessor_config.json.
-    pub(crate) preprocessor_config: PathBuf,
+    /// preprocessor_config.json for the engine.
+    pub(crate) preprocessor: Vec<u8>,
     /// processor_config.json, if the engine is to read it.
     pub(crate) processor_config: Option<PathBuf>,
     /// The model's own chat templates.
@@ -97,15 +97,16 @@ pub(super) fn inspect(
             "The engine merges adapters into text models only. Leave the adapters out.",
         ));
     }
-    let preprocessor_config = files.directory.join("preprocessor_config.json");
     let processor_config = optional(files.directory.join("processor_config.json"))?;
-    let processor = match &processor_config {
+    let mut processor = match &processor_config {
         Some(path) => files::read_json(path, MAX_FILE)?,
         None => Processor::default(),
     };
+    let fields = PreprocessorFields::read(&files.directory, &mut processor)?;
+    let preprocessor = fields.preprocessor()?;
     let images = match loader {
-        MultimodalLoaderType::Qwen3VL => qwen3_vl::rule(files, &preprocessor_config, tokenizer)?,
-        _ => gemma3::rule(files, &preprocessor_config, &processor, tokenizer)?,
+        MultimodalLoaderType::Qwen3VL => qwen3_vl::rule(files, &preprocessor, tokenizer)?,
+        _ => gemma3::rule(files, &preprocessor, &processor, tokenizer)?,
     };
     for (token, _) in images.others {
         if tokenizer.token_to_id(token).is_none() {
@@ -120,7 +121,7 @@ pub(super) fn inspect(
         loader,
         need: need(&sizes, images.sizing.most()),
         images,
-        preprocessor_config,
+        preprocessor: serde_json::to_vec(&fields.fields).unwrap_or_default(),
         // The engine would take the chat template in it before any other.
         processor_config: processor_config.filter(|_| processor.chat_template.is_none()),
         templates: templates(files, processor.chat_template, text_settings)?,
@@ -129,10 +130,6 @@ pub(super) fn inspect(
 }
 
 impl Preprocessor {
-    fn read(path: &Path) -> Result<Self, Failure> {
-        files::read_json(path, MAX_FILE)
-    }
-
     /// The filter by its number in Pillow, as the engine has them.
     fn filter(&self, default: FilterType) -> Result<FilterType, Failure> {
         match self.resampling {
@@ -141,7 +138,7 @@ impl Preprocessor {
             Some(1) => Ok(FilterType::Lanczos3),
             Some(2) => Ok(FilterType::Triangle),
             Some(3) => Ok(FilterType::CatmullRom),
-            Some(other) => Err(invalid(format!("asks for the filter {other}"))),
+            Some(other) => Err(self.invalid(format!("asks for the filter {other}"))),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! The engine panics on some of these files and takes others for something else, so it gets files that are made
 //! here of what the reference reads in them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 use tokenizers::Tokenizer;
@@ -13,8 +13,8 @@ use super::{
     chat_templates::Templates,
     directory_files::DirectoryFiles,
     files,
-    generation::{self, TokenDefaults},
-    tokenizer::{self, TokenizerSidecars},
+    generation::{GenerationFields, TokenDefaults},
+    tokenizer::{self, Rewritten, TokenizerSidecars},
 };
 use crate::failure::Failure;
 
@@ -45,30 +45,42 @@ pub(crate) struct TextSettings {
 }
 
 impl TextSettings {
-    /// Reads the files of a directory, and makes the tokenizer.
-    pub(super) fn read(found: &DirectoryFiles) -> Result<(Self, Tokenizer), Failure> {
+    /// Reads the files of a directory, and makes the tokenizer. What there is to know of answers is read of a model that
+    /// gives some.
+    pub(super) fn read(
+        found: &DirectoryFiles,
+        answers: bool,
+    ) -> Result<(Self, Tokenizer), Failure> {
         let read = |path: &Option<PathBuf>| match path {
             Some(path) => files::read_json(path, MAX_FILE),
             None => Ok(Map::new()),
         };
+        let model: Map<String, Value> = files::read_json(&found.config, MAX_FILE)?;
+        let of_model = |name: &str| Some(model.get(name)?.as_str()?.to_owned());
         let sidecars = TokenizerSidecars {
             config: read(&found.tokenizer_config)?,
             special: read(&found.special_tokens_map)?,
             added: read(&found.added_tokens)?,
-            model_type: model_type(&found.config)?,
+            model_type: of_model("model_type"),
+            model_class: of_model("tokenizer_class"),
+            written_by: of_model("transformers_version"),
         };
-        let config = &sidecars.config;
-        let special = special(&sidecars);
-        let written = tokenizer::rewritten(&found.tokenizer, &sidecars)?;
+        let rewritten = Rewritten::of(&found.tokenizer, sidecars)?;
+        let (written, config) = (rewritten.tokenizer, &rewritten.sidecars.config);
+        let special = special(&rewritten.sidecars);
         let made = tokenizer::make(&found.tokenizer, &written)?;
-        let generation = read(&found.generation_config)?;
-        generation::check(&generation)?;
+        let generation = match (answers, &found.generation_config) {
+            (true, None) => GenerationFields::of_config(&model),
+            (true, path) => GenerationFields::of_generation_config(read(path)?),
+            (false, _) => GenerationFields::of_generation_config(Map::new()),
+        };
+        generation.check()?;
         let class = config.get("tokenizer_class").and_then(Value::as_str);
         let text_settings = Self {
             tokenizer: written,
             eos_token_ids: eos_from_generation_config(&generation, &made)?,
-            generation: generation::defaults(&generation)?,
-            token_defaults: TokenDefaults::read(&generation)?,
+            generation: generation.defaults()?,
+            token_defaults: generation.token_defaults()?,
             templates: Templates::read(found, config)?,
             special,
             class: class.map(ToOwned::to_owned),
@@ -110,12 +122,6 @@ impl TextSettings {
         }
         fields.into()
     }
-}
-
-fn model_type(config: &Path) -> Result<String, Failure> {
-    let fields: Map<String, Value> = files::read_json(config, MAX_FILE)?;
-    let name = fields.get("model_type").and_then(Value::as_str);
-    Ok(name.unwrap_or_default().to_owned())
 }
 
 /// The special tokens as transformers has them in `special_tokens_map`: every field of tokenizer_config.json whose name
@@ -161,10 +167,10 @@ fn known(ids: Vec<u32>, made: &Tokenizer) -> impl Iterator<Item = u32> {
 
 /// The tokens that end an answer by generation_config.json.
 fn eos_from_generation_config(
-    generation: &Map<String, Value>,
+    generation: &GenerationFields,
     made: &Tokenizer,
 ) -> Result<Vec<u32>, Failure> {
-    let ids = ids(generation.get("eos_token_id").unwrap_or(&Value::Null));
+    let ids = ids(generation.eos_token_ids());
     match ids.iter().find(|id| made.id_to_token(**id).is_none()) {
         None => Ok(ids),
         Some(id) => Err(Failure::unusable(format!(

@@ -1,7 +1,10 @@
 //! tokenizer.json, as the engine gets it.
 
 mod added;
-mod llama;
+mod class;
+mod mistral_regex;
+mod other_classes;
+mod rebuild;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -13,6 +16,7 @@ use serde_json::{Map, Value, json};
 use tokenizers::Tokenizer;
 
 pub(super) use self::added::TokenizerSidecars;
+use self::class::Class;
 use super::files;
 use crate::{
     failure::{Failure, panic_message},
@@ -54,33 +58,68 @@ pub(super) fn check_decoder(path: &Path, made: &Tokenizer) -> Result<(), Failure
     }
 }
 
-/// The file as the reference uses it, for the engine: without cutting and padding, and with the tokens that the files
-/// beside it add. What it puts around a text is its own: the reference reads neither add_bos_token nor
-/// add_eos_token of tokenizer_config.json where there is a tokenizer.json.
-pub(super) fn rewritten(path: &Path, sidecars: &TokenizerSidecars) -> Result<Vec<u8>, Failure> {
-    let mut fields: Map<String, Value> = files::read_json(path, MAX_TOKENIZER)?;
-    fields.insert("truncation".into(), Value::Null);
-    fields.insert("padding".into(), Value::Null);
-    fields.entry("added_tokens").or_insert_with(|| json!([]));
-    let vocabulary = fields.get("model").and_then(|model| model.get("vocab"));
-    if vocabulary.is_some_and(Value::is_array) {
-        return Err(Failure::unusable(format!(
-            "{} is of the type Unigram, which the engine (mistral.rs {}) cannot read. Load another model, or \
-             give it a tokenizer of the type BPE.",
-            files::name(path),
-            crate::version::ENGINE_VERSION
-        )));
+/// A tokenizer as the reference has it once all files are read.
+pub(super) struct Rewritten {
+    /// tokenizer.json for the engine.
+    pub(super) tokenizer: Vec<u8>,
+    /// What the files beside it say, with what its class says where they say nothing.
+    pub(super) sidecars: TokenizerSidecars,
+}
+
+impl Rewritten {
+    /// The file as the reference uses it: without cutting and padding, as its class makes it, and with the tokens that the
+    /// files beside it add. What it puts around a text is its own: the reference reads neither add_bos_token nor
+    /// add_eos_token of tokenizer_config.json where there is a tokenizer.json.
+    pub(super) fn of(path: &Path, mut sidecars: TokenizerSidecars) -> Result<Self, Failure> {
+        let mut fields: Map<String, Value> = files::read_json(path, MAX_TOKENIZER)?;
+        fields.insert("truncation".into(), Value::Null);
+        fields.insert("padding".into(), Value::Null);
+        fields.entry("added_tokens").or_insert_with(|| json!([]));
+        let vocabulary = fields.get("model").and_then(|model| model.get("vocab"));
+        if vocabulary.is_some_and(Value::is_array) {
+            return Err(Failure::unusable(format!(
+                "{} is of the type Unigram, which the engine (mistral.rs {}) cannot read. Load another model, or \
+                 give it a tokenizer of the type BPE.",
+                files::name(path),
+                crate::version::ENGINE_VERSION
+            )));
+        }
+        check_fields(&fields, &sidecars.config)?;
+        if let Some(end) = added::unknown_end(&fields, &sidecars) {
+            return Err(Failure::unusable(format!(
+                "The eos_token {end} of tokenizer_config.json is no token of {}. Get the files that belong together.",
+                files::name(path)
+            )));
+        }
+        let class = Class::of(&fields, &sidecars)?;
+        check_type(path, class, &fields)?;
+        sidecars.settle(class);
+        rebuild::rebuild(class, &mut fields, &sidecars);
+        added::complete(class, &mut fields, &sidecars);
+        rebuild::surround(class, &mut fields, &sidecars);
+        mistral_regex::fix(&mut fields, &sidecars);
+        let tokenizer = serde_json::to_vec(&fields).map_err(|e| malformed(path, &e.to_string()))?;
+        Ok(Self {
+            tokenizer,
+            sidecars,
+        })
     }
-    check_fields(&fields, &sidecars.config)?;
-    if let Some(end) = added::unknown_end(&fields, sidecars) {
-        return Err(Failure::unusable(format!(
-            "The eos_token {end} of tokenizer_config.json is no token of {}. Get the files that belong together.",
-            files::name(path)
-        )));
+}
+
+/// Refuses a tokenizer of another type than those of its class.
+fn check_type(path: &Path, class: Class, fields: &Map<String, Value>) -> Result<(), Failure> {
+    let kind = fields.get("model").and_then(|model| model.get("type"));
+    match kind.and_then(Value::as_str) {
+        Some(kind) if class != Class::AsWritten && kind != "BPE" => {
+            Err(Failure::unusable(format!(
+                "{} is of the type {kind}, and the tokenizer_class of the model makes a tokenizer of the type BPE of it. \
+                 If the file is right as it is, set tokenizer_class in tokenizer_config.json to \
+                 \"PreTrainedTokenizerFast\".",
+                files::name(path)
+            )))
+        }
+        _ => Ok(()),
     }
-    llama::rebuild(&mut fields, sidecars);
-    added::complete(&mut fields, sidecars);
-    serde_json::to_vec(&fields).map_err(|e| malformed(path, &e.to_string()))
 }
 
 /// Refuses what of tokenizer_config.json changes tokens or texts in a way that is not followed.

@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use futures::executor::block_on;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio_util::sync::CancellationToken;
+
+use super::TextError;
 
 /// What all calls may take together: half of what a worker may have beyond its model (`server/src/worker/confine.rs`).
 const LIMIT: usize = 256 << 20;
@@ -12,7 +15,7 @@ const LIMIT: usize = 256 << 20;
 /// What one permit stands for.
 const UNIT: usize = 64 << 10;
 
-/// Below this nobody waits: a few hundred threads at most do that at the same time.
+/// Below this nobody waits: a dozen threads at most do that at the same time.
 const SMALL: usize = 512 << 10;
 
 /// What splitting a text into tokens takes, as a multiple of its bytes [measured with tokenizers of a few kinds].
@@ -36,29 +39,52 @@ pub(crate) struct TextMemoryShare<'a>(
 
 impl TextMemory {
     /// Blocks until a text of so many bytes may be split into tokens, in the order of the calls.
-    pub(super) fn split(&self, bytes: usize) -> TextMemoryShare<'_> {
-        self.take(bytes.saturating_mul(SPLITTING))
+    pub(super) fn split(
+        &self,
+        bytes: usize,
+        cancelled: &CancellationToken,
+    ) -> Result<TextMemoryShare<'_>, TextError> {
+        self.take(bytes.saturating_mul(SPLITTING), cancelled)
     }
 
     /// Blocks until a conversation of so many bytes may be rendered.
-    pub(super) fn render(&self, bytes: usize) -> TextMemoryShare<'_> {
-        self.take(bytes.saturating_mul(RENDERING))
+    pub(super) fn render(
+        &self,
+        bytes: usize,
+        cancelled: &CancellationToken,
+    ) -> Result<TextMemoryShare<'_>, TextError> {
+        self.take(bytes.saturating_mul(RENDERING), cancelled)
     }
 
     /// Blocks until so many tokens may be put together.
-    pub(super) fn join(&self, tokens: usize) -> TextMemoryShare<'_> {
-        self.take(tokens.saturating_mul(JOINING))
+    pub(super) fn join(
+        &self,
+        tokens: usize,
+        cancelled: &CancellationToken,
+    ) -> Result<TextMemoryShare<'_>, TextError> {
+        self.take(tokens.saturating_mul(JOINING), cancelled)
     }
 
-    /// What takes more than there is has all of it for itself.
-    fn take(&self, bytes: usize) -> TextMemoryShare<'_> {
+    /// What takes more than there is has all of it for itself. Nobody waits once they are cancelled.
+    fn take(
+        &self,
+        bytes: usize,
+        cancelled: &CancellationToken,
+    ) -> Result<TextMemoryShare<'_>, TextError> {
+        if cancelled.is_cancelled() {
+            return Err(TextError::Cancelled);
+        }
         if bytes <= SMALL {
-            return TextMemoryShare(None);
+            return Ok(TextMemoryShare(None));
         }
         let units = bytes.min(LIMIT).div_ceil(UNIT);
         // At most LIMIT / UNIT. The semaphore is never closed. Who holds a share waits for nothing.
         let permits = u32::try_from(units).unwrap_or(u32::MAX);
-        TextMemoryShare(block_on(self.0.acquire_many(permits)).ok())
+        let share = cancelled.run_until_cancelled(self.0.acquire_many(permits));
+        match block_on(share) {
+            Some(share) => Ok(TextMemoryShare(share.ok())),
+            None => Err(TextError::Cancelled),
+        }
     }
 }
 
@@ -77,22 +103,40 @@ mod tests {
     #[test]
     fn calls_share_what_there_is_and_come_in_their_order() {
         let memory = TextMemory::default();
-        let half = memory.take(LIMIT / 2);
-        let other = memory.take(LIMIT / 2);
+        let never = CancellationToken::new();
+        let take = |bytes| memory.take(bytes, &never).expect("a share");
+        let half = take(LIMIT / 2);
+        let other = take(LIMIT / 2);
         let (done, order) = mpsc::sync_channel(1);
         thread::scope(|scope| {
             let waiting = scope.spawn(|| {
-                let _all = memory.take(usize::MAX);
+                let _all = take(usize::MAX);
                 done.send("all")
             });
             // Small ones need not wait.
-            drop(memory.take(SMALL));
+            drop(take(SMALL));
             drop(half);
             assert!(order.try_recv().is_err());
             drop(other);
             waiting.join().expect("no panic").expect("somebody listens");
         });
         assert_eq!(order.recv(), Ok("all"));
+        assert_eq!(memory.0.available_permits(), LIMIT / UNIT);
+    }
+    #[test]
+    fn who_is_cancelled_waits_no_longer() {
+        let memory = TextMemory::default();
+        let never = CancellationToken::new();
+        let all = memory.take(LIMIT, &never).expect("a share");
+        let cancelled = CancellationToken::new();
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| memory.take(LIMIT, &cancelled).map(drop));
+            cancelled.cancel();
+            let refused = waiting.join().expect("no panic");
+            assert_eq!(refused, Err(TextError::Cancelled));
+        });
+        assert!(memory.take(0, &cancelled).is_err());
+        drop(all);
         assert_eq!(memory.0.available_permits(), LIMIT / UNIT);
     }
 }

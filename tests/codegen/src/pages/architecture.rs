@@ -1,21 +1,32 @@
-//! The tables of locks and of tasks in ARCHITECTURE.md are those of the server's sources: each names what the other has.
+//! The tables of locks and of tasks in ARCHITECTURE.md are those of the sources: each names what the other has.
 
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::sources::sources_without_tests;
+use crate::sources::{sources, sources_without_tests};
+
+/// Where there may be locks.
+const FOLDERS: [&str; 4] = [
+    "server/src",
+    "server/worker/src",
+    "server/worker-protocol/src",
+    "client/src",
+];
+
+/// Where panics of tasks are ordered.
+const SUITES: &str = "tests/tests/control_plane";
 
 /// Types that hold what several tasks change: locks, and what is swapped as a whole.
 const LOCKS: [&str; 4] = ["Mutex<", "RwLock<", "ArcSwap<", "ArcSwapOption<"];
 
-/// Calls that start tasks and threads, up to their names.
-const STARTERS: [&str; 6] = [
-    "critical(",
-    "background(",
-    "of_model(",
-    "owned(",
-    "thread(",
-    "readers.read(",
+/// Calls that start tasks and threads, up to their names, and what is said of their kind.
+const STARTERS: [(&str, &str); 6] = [
+    ("critical(", "critical"),
+    ("background(", "background"),
+    ("of_model(", "background"),
+    ("owned(", "owned"),
+    ("thread(", "critical"),
+    ("readers.read(", "owned"),
 ];
 
 /// What stands on the page below `heading`, up to the next one.
@@ -41,32 +52,34 @@ fn rows(heading: &str) -> Result<Vec<(String, String)>> {
 fn lock(line: &str) -> Option<&str> {
     let line = line.trim();
     let is_declared = LOCKS.iter().any(|kind| line.contains(kind))
-        && !["//", "let ", "impl", "static "]
+        && !["//", "let ", "impl"]
             .iter()
             .any(|begin| line.starts_with(begin))
         && !line.contains("&Mutex<")
         && !line.contains("fn ");
-    let declared = line
-        .strip_prefix("pub(super) ")
-        .or_else(|| line.strip_prefix("pub "))
-        .unwrap_or(line);
-    let declared = declared
-        .strip_prefix("struct ")
-        .or_else(|| declared.strip_prefix("type "))
-        .unwrap_or(declared);
+    let before = [
+        "pub(super) ",
+        "pub(crate) ",
+        "pub ",
+        "struct ",
+        "type ",
+        "static ",
+    ];
+    let declared = before
+        .iter()
+        .fold(line, |line, word| line.strip_prefix(word).unwrap_or(line));
     let mut words = declared.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words.next().filter(|_| is_declared)
 }
 
 #[test]
-fn the_table_of_locks_has_the_locks_of_the_server_and_no_others() -> Result<()> {
+fn the_tables_of_locks_have_those_of_the_sources_and_no_others() -> Result<()> {
     let mut locks = BTreeSet::new();
-    for (path, text) in sources_without_tests("server/src")? {
-        locks.extend(
-            text.lines()
-                .filter_map(lock)
-                .map(|name| format!("`{name}` in `{path}`")),
-        );
+    for folder in FOLDERS {
+        for (path, text) in sources_without_tests(folder)? {
+            let names = text.lines().filter_map(lock);
+            locks.extend(names.map(|name| format!("`{name}` in `{path}`")));
+        }
     }
     let mut listed = BTreeSet::new();
     for (name, rest) in rows("\n## State and locks\n")? {
@@ -78,32 +91,54 @@ fn the_table_of_locks_has_the_locks_of_the_server_and_no_others() -> Result<()> 
     Ok(())
 }
 
-/// The names of the tasks and threads that a source starts, up to what is put in when they are.
-fn tasks(text: &str) -> impl Iterator<Item = String> {
-    let calls = STARTERS
-        .iter()
-        .flat_map(|starter| text.split(starter).skip(1));
-    calls.filter_map(|rest| {
-        let rest = rest.trim_start();
+/// The names of the tasks and threads that a source starts, up to what is put in when they are, and their kinds.
+fn tasks(text: &str) -> impl Iterator<Item = (String, &'static str)> {
+    let calls = STARTERS.iter().flat_map(|(starter, kind)| {
+        let calls = text.split(starter).skip(1);
+        calls.map(|rest| (rest.trim_start(), *kind))
+    });
+    calls.filter_map(|(rest, kind)| {
         let quoted = rest.strip_prefix("format!(").unwrap_or(rest);
         let name = quoted.strip_prefix('"')?.split(['"', '{']).next()?;
-        Some(name.to_owned())
+        Some((name.to_owned(), kind))
     })
 }
 
-#[test]
-fn the_table_of_tasks_has_the_tasks_of_the_server_and_no_others() -> Result<()> {
+/// The tasks and threads of the server.
+fn all_tasks() -> Result<BTreeSet<(String, &'static str)>> {
     let mut started = BTreeSet::new();
     for (_, text) in sources_without_tests("server/src")? {
         started.extend(tasks(&text));
     }
-    let listed = rows("\n## Tasks, and what happens when one dies\n")?;
-    // Those of several threads are numbered.
-    let listed = listed
-        .iter()
-        .map(|(name, _)| name.trim_end_matches('N').to_owned());
-    assert!(started.len() > 15, "{started:?}");
-    assert_eq!(listed.collect::<BTreeSet<_>>(), started);
+    anyhow::ensure!(started.len() > 15, "{started:?}");
+    Ok(started)
+}
+
+#[test]
+fn the_table_of_tasks_has_the_tasks_of_the_server_and_no_others() -> Result<()> {
+    let mut listed = BTreeSet::new();
+    for (name, rest) in rows("\n## Tasks, and what happens when one dies\n")? {
+        let mut kinds = STARTERS.iter().map(|(_, kind)| *kind);
+        let kind = kinds.find(|kind| rest.starts_with(kind));
+        // Those of several threads are numbered.
+        let name = name.trim_end_matches('N').to_owned();
+        listed.insert((name, kind.with_context(|| format!("kind: {rest}"))?));
+    }
+    assert_eq!(listed, all_tasks()?);
+    Ok(())
+}
+
+#[test]
+fn a_test_has_each_task_panic() -> Result<()> {
+    let mut suites = sources(&[SUITES])?;
+    suites.retain(|(_, text)| text.contains("Failpoints"));
+    for (task, _) in all_tasks()? {
+        // Of one model, or one of several threads.
+        let is_ordered = |text: &str| text.starts_with(['.', '0']) || text.is_empty();
+        let mut words = suites.iter().flat_map(|(_, text)| text.split('"'));
+        let ordered = words.any(|word| word.strip_prefix(&*task).is_some_and(is_ordered));
+        anyhow::ensure!(ordered, "no test in {SUITES} orders a panic of {task}");
+    }
     Ok(())
 }
 

@@ -1,8 +1,16 @@
 //! ListModels.
 
-use hangar_client::v1::{
-    ListModelsRequest, ListModelsResponse, ModelFilter, ModelKind, ModelOrder, SourceKind,
+use hangar_client::{
+    inference::{
+        RepositoryIndexRequest, grpc_inference_service_client::GrpcInferenceServiceClient,
+    },
+    v1::{
+        InfoView, ListModelsRequest, ListModelsResponse, ModelFilter, ModelKind, ModelOrder,
+        SourceKind,
+    },
 };
+use hangar_tests::processes;
+use prost::Message;
 
 use super::*;
 
@@ -270,5 +278,45 @@ async fn a_page_is_never_larger_than_clients_take() -> Result<()> {
     let pages = server.pages(&request).await?;
     assert!(pages.len() > 1 && pages.iter().all(|page| !page.is_empty()));
     assert_eq!(pages.concat(), ids);
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn what_lists_all_models_does_not_hold_all_their_specs() -> Result<()> {
+    const MODELS: usize = 300;
+    let mut server = CatalogServer::new().await?;
+    let ids: Vec<_> = (0..MODELS).map(|n| format!("m{n:03}")).collect();
+    for id in &ids {
+        // 75 MB altogether.
+        let spec = ModelSpec {
+            source: demo(),
+            chat_template: "x".repeat(250 << 10),
+            ..ModelSpec::default()
+        };
+        let request = CreateModelRequest {
+            spec: Some(spec),
+            ..new(id)
+        };
+        server.catalog.create_model(request).await?;
+    }
+    let before = processes::peak_bytes(server.pid())?;
+    let mut stub = GrpcInferenceServiceClient::connect(server.url()).await?;
+    let index = stub.repository_index(RepositoryIndexRequest::default());
+    let index = index.await?.into_inner().models;
+    let named: Vec<_> = index.into_iter().map(|model| model.name).collect();
+    assert_eq!(named, ids);
+    let grown = processes::peak_bytes(server.pid())? - before;
+    assert!(grown < 32 << 20, "{grown}");
+
+    let basic = server.client.info().send().await?;
+    assert_eq!((basic.models.len(), basic.truncated), (MODELS, false));
+    let full = server.client.info().view(InfoView::Full).send().await?;
+    assert!(full.truncated && full.models.len() > 1);
+    assert!(full.encoded_len() < 4 << 20);
+    let request = ListModelsRequest {
+        page_size: 1000,
+        ..ListModelsRequest::default()
+    };
+    assert_eq!(server.pages(&request).await?.concat(), ids);
     Ok(())
 }

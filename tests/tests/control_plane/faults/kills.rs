@@ -9,7 +9,7 @@ use hangar_tests::{
     background::Background,
     processes,
     refusals::refusal,
-    scripted::{Script, ScriptedEvent, ShutdownKind},
+    scripted::{GenerateScript, Script, ScriptedEvent, ShutdownKind, WorkKind},
     server::{DEADLINE, NEVER, TestServer, TestServerBuilder},
 };
 use rustix::process::Signal;
@@ -192,4 +192,31 @@ async fn no_worker_outlives_a_killed_server() -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[hangar_tests::test]
+async fn a_process_that_a_dead_worker_leaves_to_the_server_is_reaped() -> Result<()> {
+    let script = Script::generating(GenerateScript {
+        gate: Some("token".into()),
+        work: WorkKind::Child,
+        ..GenerateScript::default()
+    });
+    let server = TestServer::scripted()
+        .script(&script)
+        .as_subreaper()
+        .time("--hang-timeout", NEVER)
+        .start()
+        .await?;
+    let worker = server.ready().await?.worker_pid;
+    let _gate = server.gate("token")?;
+    let _running = server.client.generate("m").prompt("x").stream().await?;
+    let child = processes::eventually("the worker has a child", DEADLINE, || {
+        processes::children(worker).ok()?.first().copied()
+    })
+    .await?;
+    processes::signal(worker, Signal::KILL)?;
+    processes::eventually("the child was reaped", DEADLINE, || {
+        (!processes::exists(child)).then_some(())
+    })
+    .await
 }

@@ -6,7 +6,9 @@ use anyhow::{Context, Result};
 use hangar_client::{
     Client,
     v1::{
-        ErrorReason, ModelState::Ready, WatchStatusRequest, WatchStatusResponse,
+        ErrorReason,
+        ModelState::{Loading, Ready},
+        SwitchModelRequest, SwitchOutcome, SwitchStrategy, WatchStatusRequest, WatchStatusResponse,
         watch_status_response::Event,
     },
 };
@@ -16,8 +18,9 @@ use hangar_tests::{
     fixtures::Fixtures,
     processes,
     refusals::refusal,
-    scripted::Script,
+    scripted::{Gate, Script},
     server::{DEADLINE, TestServer, binary},
+    stubs::switch,
 };
 use rstest::rstest;
 use tokio::time::timeout;
@@ -47,6 +50,7 @@ async fn a_critical_task_that_panics_stops_the_server(
         "session-expiry",
         "history",
         "liveness",
+        "reaper",
         "driver",
         "worker-run",
         "worker-owner"
@@ -136,6 +140,46 @@ async fn desired_state_survives_a_panic() -> Result<()> {
 
     let server = options.start().await?;
     server.follow("m").await?.until(Ready).await?;
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn a_switch_whose_recovery_panics_goes_back_at_the_next_start() -> Result<()> {
+    let failpoints = Failpoints::new()?;
+    let data = tempfile::tempdir()?;
+    let fixtures = Fixtures::new()?;
+    let old = fixtures.scripted("m", &Script::default())?;
+    let new = fixtures.scripted("n", &Script::gated())?;
+    let options = TestServer::scripted()
+        .fixtures(&fixtures)
+        .data_in(data.path());
+    let server = options.clone().failpoints(&failpoints).start().await?;
+    let client = server.connect().await?;
+    let spec = hangar_tests::server::spec(&old);
+    client.load("m").spec(spec).wait().await?;
+    client.switch("chat", "m").wait().await?;
+    let _gate = Gate::new(&new, "load")?;
+    let request = SwitchModelRequest {
+        spec: Some(hangar_tests::server::spec(&new)),
+        ..switch("chat", "n", SwitchStrategy::LoadFirst)
+    };
+    let mut transitions = server.follow("n").await?;
+    let begun = server.stubs.switch(request).await?;
+    transitions.until(Loading).await?;
+    failpoints.panic("switch-recovery")?;
+    failpoints.panic("switch")?;
+    ends_by(server, "switch-recovery").await?;
+
+    let server = options.start().await?;
+    server.follow("m").await?.until(Ready).await?;
+    assert_eq!(server.stubs.info("m").await?.aliases, ["chat"]);
+    let switches = server.stubs.switches().await?;
+    let ends: Vec<_> = switches
+        .iter()
+        .map(|switch| (switch.switch_id.as_str(), switch.outcome()))
+        .collect();
+    let gone_back = SwitchOutcome::RolledBack;
+    assert_eq!(ends, [(begun.switch_id.as_str(), gone_back)]);
     Ok(())
 }
 

@@ -181,3 +181,26 @@ async fn a_disk_that_is_too_small_is_seen_before_a_byte_is_written() -> Result<(
     server.client.load("m").wait().await?;
     Ok(())
 }
+
+#[hangar_tests::test]
+async fn a_model_in_more_files_than_any_has_is_refused_before_they_are_asked_about() -> Result<()> {
+    const PARTS: u32 = 10_001;
+    let server = HubServer::new().await?;
+    let repository = "odd/parts";
+    server
+        .hub
+        .add_file(repository, "config.json", b"{}".to_vec());
+    for part in 1..=PARTS {
+        let name = format!("model-{part:05}-of-{PARTS}.safetensors");
+        server.hub.announce(repository, &name, 1);
+    }
+    let load = server.client.load("m").spec(hub_spec(repository, &[], 1));
+    let refused = refusal(
+        load.wait().await,
+        Code::FailedPrecondition,
+        ErrorReason::ModelUnusable,
+    );
+    assert!(refused.message().contains("are the most"), "{refused}");
+    assert_eq!(server.hub.requests().len(), 1);
+    Ok(())
+}

@@ -2,14 +2,16 @@
 
 use anyhow::Result;
 use hangar_client::v1::{
-    ErrorReason,
+    ErrorReason, LoadModelRequest,
     ModelState::{Loading, Ready, Unloaded},
+    SwitchModelRequest, SwitchStrategy, load_model_request,
 };
 use hangar_tests::{
     background::Background,
     refusals::refusal,
     scripted::{LoadKind, Script},
     server::TestServer,
+    stubs::switch,
 };
 use tonic::Code;
 
@@ -67,6 +69,36 @@ async fn a_request_id_belongs_to_one_body() -> Result<()> {
         .send()
         .await;
     refusal(other, Code::InvalidArgument, ErrorReason::RequestIdReused);
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn a_check_takes_no_request_id_from_the_call_that_follows_it() -> Result<()> {
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
+        .await?;
+    for validate_only in [true, true, false] {
+        let load = LoadModelRequest {
+            target: Some(load_model_request::Target::ModelId("m".into())),
+            spec: Some(server.spec()),
+            request_id: "a".into(),
+            validate_only,
+            ..LoadModelRequest::default()
+        };
+        let loads = server.stubs.load(load).await?.loads;
+        assert_eq!(loads.is_empty(), validate_only);
+    }
+    server.ready().await?;
+    for validate_only in [true, true, false] {
+        let switch = SwitchModelRequest {
+            request_id: "a".into(),
+            validate_only,
+            ..switch("alias", "m", SwitchStrategy::Auto)
+        };
+        let switched = server.stubs.switch(switch).await?;
+        assert_eq!(switched.switch_id.is_empty(), validate_only);
+    }
     Ok(())
 }
 

@@ -11,8 +11,9 @@ use hangar_tests::{
     installation::Installation,
     processes,
     scripted::Script,
-    server::{TestServer, spec},
+    server::{DEADLINE, TestServer, spec},
 };
+use rustix::process::Signal;
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use super::readiness::{next, readiness};
@@ -154,5 +155,43 @@ async fn a_catalog_that_cannot_be_read_any_more_ends_the_start() -> Result<()> {
     let log = format!("{error:#}");
     assert!(log.contains("the server ended"), "{log}");
     assert!(log.contains("catalog"), "{log}");
+    Ok(())
+}
+
+/// Has the server that is starting end, before it has announced where it serves.
+async fn end_early(installation: &Installation) -> Result<()> {
+    let server = installation.processes();
+    let server = *server.first().context("there is no server")?;
+    processes::signal(server, Signal::TERM)?;
+    processes::ended(server, DEADLINE).await
+}
+
+#[hangar_tests::test]
+async fn a_server_that_begins_its_loads_ends_in_order_when_it_is_told_to() -> Result<()> {
+    let installation = Installation::scripted()?;
+    prepare(&installation).await?;
+    let started = start_with(&installation, end_early(&installation)).await?;
+    assert!(started.is_err(), "it announced itself");
+    // None of it counts as an attempt, and all is still asked for.
+    let server = installation.start().await?;
+    let client = server.connect().await?;
+    client.load("stays").wait().await?;
+    assert_eq!(status(&client, "stays").await?.attempt, 1);
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn a_server_whose_start_is_held_up_by_the_system_ends_when_it_is_told_to() -> Result<()> {
+    let installation = Installation::scripted()?;
+    let failpoints = Failpoints::new()?;
+    let blocked = failpoints.block("start")?;
+    let start = installation.with(|options| options.failpoints(&failpoints));
+    let end = async {
+        blocked.reached().await?;
+        end_early(&installation).await
+    };
+    let (started, ended) = tokio::join!(start, end);
+    ended?;
+    assert!(started.is_err(), "it announced itself");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What the log does not contain.
+//! What the log does not contain, and what it does to nobody.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -6,7 +6,9 @@ use anyhow::Result;
 use hangar_client::v1::ErrorReason;
 use hangar_tests::{
     fixtures::Fixtures,
+    http,
     refusals::refusal,
+    scripted::Script,
     server::{TestServer, Worker, spec},
 };
 use tonic::Code;
@@ -48,5 +50,25 @@ async fn logs_have_no_paths_of_the_building_machine() -> Result<()> {
         assert!(!text.contains("registry/src"), "{text}");
         assert!(!text.contains("builder"), "{text}");
     }
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn a_log_that_nobody_reads_holds_up_nothing_and_says_later_what_it_left_out() -> Result<()> {
+    let mut server = TestServer::scripted()
+        .script(&Script::default())
+        .argument("--log=trace")
+        .with_unread_log()
+        .start()
+        .await?;
+    server.ready().await?;
+    // Far more than a pipe and what waits for it have room for.
+    for _ in 0..2_000 {
+        server.client.info().send().await?;
+    }
+    let live = http::get(server.ops_listen(), "/livez").await?;
+    assert_eq!(live.status, 200, "{}", live.body);
+    let said = server.read_log("the log left out lines").await?;
+    assert!(said.contains("\"lines\":"), "{said}");
     Ok(())
 }

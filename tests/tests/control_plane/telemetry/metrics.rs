@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use hangar_client::v1::{ErrorReason, ModelState};
 use hangar_tests::{
+    failpoints::Failpoints,
     fixtures::Fixtures,
     metrics::Metrics,
-    scripted::{GenerateScript, Script},
+    refusals::refusal,
+    scripted::{GenerateScript, LoadKind, LoadScript, Script},
     server::{DEADLINE, TestServer, spec},
 };
 use tokio::time::{interval, timeout};
+use tonic::Code;
 
 const CALLS: &str = "rpc_server_call_duration_seconds_count";
 const GENERATE: &str = "hangar.v1.InferenceService/Generate";
@@ -114,7 +118,10 @@ async fn metrics_of_a_model_come_and_go_with_its_worker() -> Result<()> {
         .wait()
         .await?;
     let metrics = metrics_when(&server, |m| state(m, "ready") == Some(1.0)).await?;
-    assert_eq!(metrics.matching("hangar_model_state", &[M]).len(), 11);
+    // All but the one for what is not said.
+    let states = (1..).map_while(|state| ModelState::try_from(state).ok());
+    let shown = metrics.matching("hangar_model_state", &[M]).len();
+    assert_eq!(shown, states.count());
     assert_eq!(
         metrics.value("hangar_model_state", &[M]),
         Some(1.0),
@@ -180,6 +187,44 @@ async fn metrics_of_a_model_come_and_go_with_its_worker() -> Result<()> {
     assert_eq!(metrics.value("hangar_model_queue_depth", &[M]), Some(0.0));
     let unload = "hangar_model_unload_duration_seconds_count";
     assert_eq!(metrics.value(unload, &[M]), Some(1.0));
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn a_phase_has_failed_whose_worker_does_not_go() -> Result<()> {
+    let failpoints = Failpoints::new()?;
+    let kind = LoadKind::Fail {
+        reason: "MODEL_UNUSABLE".into(),
+        message: "It is broken.".into(),
+    };
+    let load = LoadScript {
+        kind,
+        ..LoadScript::default()
+    };
+    let script = Script {
+        load,
+        ..Script::default()
+    };
+    let server = TestServer::scripted()
+        .script(&script)
+        .failpoints(&failpoints)
+        .time("--kill-timeout", Duration::from_millis(100))
+        .start()
+        .await?;
+    let stays = failpoints.hold("worker-reaped.m")?;
+    let refused = server.load_m().wait().await;
+    refusal(
+        refused,
+        Code::FailedPrecondition,
+        ErrorReason::ModelUnusable,
+    );
+    let metrics = Metrics::of(server.ops_listen()).await?;
+    let ends = "hangar_model_load_duration_seconds_count";
+    for phase in ["loading", "total"] {
+        let labels = [M, ("phase", phase), ("outcome", "failed")];
+        assert_eq!(metrics.value(ends, &labels), Some(1.0), "{phase}");
+    }
+    drop(stays);
     Ok(())
 }
 

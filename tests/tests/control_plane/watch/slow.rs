@@ -5,6 +5,7 @@ use hangar_client::v1::{WatchStatusRequest, model_service_client::ModelServiceCl
 use hangar_tests::{
     fixtures::Fixtures,
     processes::{eventually, host_bytes, open_files},
+    raw::{RawCall, RawClient},
     server::{DEADLINE, TestServer},
 };
 use tonic::transport::Endpoint;
@@ -13,6 +14,7 @@ use super::frequent_changes::{fail, unusable_at_length};
 
 const WATCHERS: usize = 16;
 const LOADS: usize = 2000;
+const MODELS: usize = 900;
 /// What is buffered for a connection (400 KiB), and as much again for everything else.
 const BOUND: u64 = WATCHERS as u64 * (800 << 10);
 
@@ -59,5 +61,30 @@ async fn a_watcher_that_does_not_read_costs_bounded_memory() -> Result<()> {
     drop(watches);
     let is_gone = || open_files(server.pid()).ok().filter(|now| *now <= files);
     eventually("the connections are gone", DEADLINE, is_gone).await?;
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn a_watcher_that_does_not_read_holds_no_whole_snapshot() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let options = TestServer::scripted()
+        .fixtures(&fixtures)
+        .env("HANGAR_LOG", "warn");
+    let server = options.start().await?;
+    let path = unusable_at_length(&fixtures)?;
+    for n in 0..MODELS {
+        fail(&server.client, &format!("model-{n:03}"), &path).await?;
+    }
+    let caller = RawClient::connect(&server.url()).await?;
+    let watch = RawCall::of("/hangar.v1.ModelService/WatchStatus", &[]);
+    // What the first one needs once for all stays.
+    let mut watches = vec![caller.begin_without_room(watch.clone()).await?];
+    let before = host_bytes(server.pid())?;
+    for _ in 0..WATCHERS {
+        watches.push(caller.begin_without_room(watch.clone()).await?);
+    }
+    let grown = host_bytes(server.pid())?.saturating_sub(before);
+    assert!((MODELS * 3000 * WATCHERS) as u64 > 2 * BOUND);
+    assert!(grown < BOUND, "{grown} bytes for {WATCHERS} watchers");
     Ok(())
 }

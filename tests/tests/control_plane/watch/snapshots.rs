@@ -10,7 +10,7 @@ use super::{
 };
 
 const MODELS: usize = 900;
-const PART: usize = 256 << 10;
+const PART: usize = 32 << 10;
 
 #[hangar_tests::test]
 async fn a_large_snapshot_comes_in_small_parts() -> Result<()> {

@@ -89,7 +89,7 @@ const CHANGES: &[(Embedding, Change, &str)] = &[
             let (file, mode) = ("1_Pooling/config.json", "pooling_mode_cls_token");
             set(path, file, mode, json!(true))
         },
-        "pooling_mode_cls_token",
+        "cls and lasttoken",
     ),
     (
         Gemma,
@@ -121,16 +121,34 @@ const CHANGES: &[(Embedding, Change, &str)] = &[
     ),
     (
         Qwen3,
-        |path| {
-            let field = "max_position_embeddings";
-            set(path, "config.json", field, Value::Null)
-        },
-        "max_position_embeddings",
+        |path| set(path, "config.json", "attention_bias", json!(true)),
+        "attention_bias",
     ),
     (
         Qwen3,
-        |path| set(path, "config.json", "sliding_window", json!(64)),
-        "sliding_window",
+        |path| {
+            let yarn = json!({"rope_type": "yarn", "factor": 4.0});
+            set(path, "config.json", "rope_scaling", yarn)
+        },
+        "rope_scaling.rope_type",
+    ),
+    (
+        Qwen3,
+        |path| set(path, "config.json", "is_causal", json!(false)),
+        "is_causal",
+    ),
+    (
+        Gemma,
+        |path| {
+            let field = "use_bidirectional_attention";
+            set(path, "config.json", field, json!(false))
+        },
+        "use_bidirectional_attention",
+    ),
+    (
+        Gemma,
+        |path| set(path, "2_Dense/config.json", "use_residual", json!(true)),
+        "use_residual",
     ),
     (
         Gemma,

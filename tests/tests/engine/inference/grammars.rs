@@ -1,9 +1,11 @@
 //! Constraints that nobody can follow, and the processes that try.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result};
 use hangar_client::{Error, Generate, GenerateEvent, GenerateStream, v1::Constraint};
 use hangar_tests::{
-    processes::{children, ended, eventually, signal},
+    processes::{children, ended, eventually, host_bytes, signal},
     refusals::wrong_fields,
     server::{DEADLINE, TestServer},
 };
@@ -247,6 +249,62 @@ async fn the_death_of_a_grammars_process_ends_its_answer_only() -> Result<()> {
         }
     };
     assert_eq!(wrong_fields(last), ["constraint.regex"]);
+    model.end().await
+}
+
+#[hangar_tests::test]
+async fn a_process_ends_with_the_caller_that_waits_for_it_and_there_are_few() -> Result<()> {
+    const MOST: usize = 2;
+    let model = HealthCheck::begin(TestServer::tiny().await?).await?;
+    let mut stopped = BTreeSet::new();
+    for _ in 0..10 {
+        // Takes gigabytes, and time.
+        let call = model.ask(|it| it.regex("(ab)?".repeat(20_000)));
+        let stop = eventually("a process", DEADLINE, || {
+            let all = children(model.worker).ok()?;
+            assert!(all.len() <= MOST, "{all:?}");
+            let new = all.into_iter().find(|process| stopped.insert(*process))?;
+            // It answers nothing any more.
+            signal(new, Signal::STOP).ok()
+        });
+        tokio::select! {
+            biased;
+            stopped = stop => stopped?,
+            // It was refused before it could be stopped.
+            _ = call => {}
+        }
+        model.server.until_occupancy(0, 0).await?;
+    }
+    eventually("no process that was stopped", DEADLINE, || {
+        let left = children(model.worker).ok()?;
+        (left.len() <= 1).then_some(())
+    })
+    .await?;
+    for process in children(model.worker)? {
+        signal(process, Signal::CONT)?;
+    }
+    model.end().await
+}
+
+#[hangar_tests::test]
+async fn what_grammars_hold_counts_as_held_by_their_model() -> Result<()> {
+    let model = HealthCheck::begin(TestServer::tiny().await?).await?;
+    // Takes tens of megabytes.
+    model.follow(|it| it.regex("b{1,1000000}")).await?;
+    let process = children(model.worker)?;
+    let [process] = process[..] else {
+        anyhow::bail!("{process:?} are not one that waits for the next");
+    };
+    let (own, others) = (host_bytes(model.worker)?, host_bytes(process)?);
+    model
+        .server
+        .info_when(|info| {
+            let memory = info.status.as_ref().and_then(|it| it.memory.as_ref());
+            let seen = memory.map_or(0, |memory| memory.host_bytes);
+            // The worker's own moves a little.
+            seen > own + others / 2
+        })
+        .await?;
     model.end().await
 }
 

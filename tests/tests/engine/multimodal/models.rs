@@ -185,3 +185,30 @@ async fn files_that_do_not_belong_together_are_refused_before_a_load() -> Result
     assert_eq!(server.answer_to([picture(1)?]).await?.text, before);
     Ok(())
 }
+
+#[hangar_tests::test]
+async fn how_images_are_prepared_may_be_in_the_file_of_the_processor() -> Result<()> {
+    let server = TestServer::gemma().await?;
+    let before = server.answer_to([picture(1)?]).await?.text;
+    let path = changed(&server.fixtures, "preprocessor_config.json", None)?;
+    let fields = std::fs::read(server.fixtures.gemma3()?.join("preprocessor_config.json"))?;
+    let fields: Value = serde_json::from_slice(&fields)?;
+    // As transformers 5 writes it.
+    let file = path.join("processor_config.json");
+    let mut processor: Value = serde_json::from_slice(&std::fs::read(&file)?)?;
+    processor["image_processor"] = fields;
+    std::fs::write(&file, serde_json::to_vec(&processor)?)?;
+    let load = server.client.load("m").spec(spec(&path));
+    load.force_reload().wait().await?;
+    assert_eq!(server.answer_to([picture(1)?]).await?.text, before);
+    processor["image_processor"]["resample"] = json!(77);
+    std::fs::write(&file, serde_json::to_vec(&processor)?)?;
+    let refusal = refusal(
+        server.client.load("other").spec(spec(&path)).wait().await,
+        Code::FailedPrecondition,
+        ErrorReason::ModelUnusable,
+    );
+    let words = "processor_config.json asks for the filter 77";
+    assert!(refusal.message().contains(words), "{refusal}");
+    Ok(())
+}

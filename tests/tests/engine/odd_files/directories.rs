@@ -122,6 +122,26 @@ async fn tensors_that_are_missing_or_left_over_are_named() -> Result<()> {
 }
 
 #[hangar_tests::test]
+async fn weights_that_are_stored_quantized_are_refused_by_the_method() -> Result<()> {
+    let server = OddServer::new().await?;
+    let path = server.fixtures.directory("stored")?;
+    let mut clock = SuccessorModel::new(&HELLO)?;
+    for method in ["bitsandbytes", "gptq", "fp8", "compressed-tensors"] {
+        clock.config["quantization_config"] = json!({"quant_method": method, "bits": 4});
+        clock.write(&path)?;
+        let parts = ["quantization_config", method];
+        server.assert_refused(&path, &parts).await;
+    }
+    for nothing in [json!(null), json!({})] {
+        clock.config["quantization_config"] = nothing;
+        clock.write(&path)?;
+        server.load_path(&path).await?;
+        assert_eq!(server.says().await?, "hi!");
+    }
+    Ok(())
+}
+
+#[hangar_tests::test]
 async fn a_directory_with_a_config_and_a_gguf_file_says_which_file_to_name() -> Result<()> {
     let server = OddServer::new().await?;
     let path = server.fixtures.directory("both")?;

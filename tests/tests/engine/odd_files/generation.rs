@@ -61,6 +61,26 @@ async fn tokens_of_every_answer_are_as_the_generation_config_says() -> Result<()
 }
 
 #[hangar_tests::test]
+async fn a_config_says_it_where_there_is_no_generation_config() -> Result<()> {
+    let server = OddServer::new().await?;
+    let mut clock = SuccessorModel::new(&HELLO)?;
+    let id = clock.tokenizer["model"]["vocab"]["i"].clone();
+    clock.config["suppress_tokens"] = json!([id]);
+    server.load(&clock).await?;
+    assert!(!server.says().await?.contains('i'));
+    // As in the reference, which reads one of the two.
+    clock.generation_config = Some(json!({}));
+    server.assert_says(&clock, "hi!").await?;
+    let path = server.fixtures.directory("unfollowed-config")?;
+    let mut clock = SuccessorModel::new(&HELLO)?;
+    clock.config["bad_words_ids"] = json!([[5, 6]]);
+    clock.write(&path)?;
+    let parts = ["config.json", "bad_words_ids"];
+    server.assert_refused(&path, &parts).await;
+    Ok(())
+}
+
+#[hangar_tests::test]
 async fn what_is_not_followed_is_refused_by_name() -> Result<()> {
     let server = OddServer::new().await?;
     let path = server.fixtures.directory("unfollowed")?;

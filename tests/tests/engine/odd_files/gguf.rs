@@ -53,6 +53,48 @@ async fn texts_are_cut_as_the_file_says() -> Result<()> {
 }
 
 #[hangar_tests::test]
+async fn scores_of_pieces_may_be_whole_numbers_and_are_all_others() -> Result<()> {
+    let server = OddServer::new().await?;
+    let mut clock = GgufSuccessor {
+        model: "llama",
+        ..GgufSuccessor::bytes(&HELLO)
+    };
+    clock.tokens.extend([("ab".into(), 1), ("bc".into(), 1)]);
+    let scores = |last: [i32; 2]| {
+        let count = i32::try_from(clock.tokens.len())? - 2;
+        let all = (0..count).map(|id| -id).chain(last);
+        anyhow::Ok(GgufValue::Array(all.map(GgufValue::I32).collect()))
+    };
+    for (last, expected) in [([-900, -901], "ab"), ([-901, -900], "bc")] {
+        load(&server, &clock.clone().key("scores", scores(last)?)).await?;
+        let tokens = server.client.tokenize("m", "abc").send().await?;
+        let whole = clock.tokens.iter().position(|(text, _)| text == expected);
+        let whole = u32::try_from(whole.unwrap_or_default())?;
+        assert!(tokens.contains(&whole), "{expected}: {tokens:?}");
+    }
+    let path = server.fixtures.root().join("alike.gguf");
+    clock
+        .clone()
+        .key("scores", scores([-900, -900])?)
+        .write(&path)?;
+    server.assert_refused(&path, &["scores", "ab", "bc"]).await;
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn what_is_said_of_each_layer_is_refused_by_name() -> Result<()> {
+    let server = OddServer::new().await?;
+    let path = server.fixtures.root().join("layers.gguf");
+    let key = "llama.attention.head_count_kv";
+    let mut clock = GgufSuccessor::bytes(&HELLO);
+    let each = GgufValue::Array(vec![GgufValue::U32(5)]);
+    clock.more.push((key.into(), each));
+    clock.write(&path)?;
+    server.assert_refused(&path, &[key]).await;
+    Ok(())
+}
+
+#[hangar_tests::test]
 async fn tokens_that_users_defined_are_text() -> Result<()> {
     let server = OddServer::new().await?;
     let mut successor = GgufSuccessor::bytes(&[]);

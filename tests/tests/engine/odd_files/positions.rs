@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use hangar_client::GenerateEvent;
-use hangar_tests::fixtures::Reference;
+use hangar_tests::{fixtures::Reference, refusals::wrong_fields};
 use serde_json::{Value, json};
 
 use super::OddServer;
@@ -55,5 +55,27 @@ async fn the_same_positions_in_another_form_give_the_same_numbers() -> Result<()
     let new = numbers(&server, "llama", linear("rope_type")).await?;
     assert_ne!(new, plain);
     assert_eq!(numbers(&server, "llama", linear("type")).await?, new);
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn a_prompt_across_the_switch_of_longrope_is_not_scored_token_by_token() -> Result<()> {
+    let server = OddServer::new().await?;
+    let model = Reference::all()?
+        .into_iter()
+        .find(|model| model.name == "phi3-longrope")
+        .context("the model")?;
+    server
+        .load_path(&server.fixtures.reference(&model)?)
+        .await?;
+    let ask = async |length: usize, scored| {
+        let request = server.client.generate("m").prompt("a".repeat(length));
+        let request = request.temperature(0.0).max_tokens(1);
+        let request = request.with(|request| request.prompt_logprobs = scored);
+        request.text().await.map(|_| ())
+    };
+    ask(63, true).await?;
+    ask(65, false).await?;
+    assert_eq!(wrong_fields(ask(65, true).await), ["prompt_logprobs"]);
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What is read of a tokenizer's files beside tokenizer.json, against what transformers makes of them: the tokens of a
 //! text, and the texts of tokens. `tests/reference/token_files.py` has computed it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context, Result};
 use hangar_client::Client;
@@ -26,6 +26,19 @@ struct Case {
     tokens: Vec<u32>,
     /// Texts of tokens, the special ones left out.
     shown: BTreeMap<u32, String>,
+    /// Fields that tokenizer_config.json has not.
+    #[serde(default)]
+    without: Vec<String>,
+    /// Further plain tokens, and how many there are behind them.
+    #[serde(default)]
+    words: Vec<String>,
+    #[serde(default)]
+    filler: u32,
+    #[serde(default)]
+    merges: Vec<(String, String)>,
+    /// Texts of special tokens by their names, as a chat template sees them; empty for none.
+    #[serde(default)]
+    special: BTreeMap<String, String>,
 }
 
 #[hangar_tests::test]
@@ -46,21 +59,7 @@ async fn files_beside_the_tokenizer_count_as_in_the_reference() -> Result<()> {
 
 async fn check(server: &TestServer, case: &Case) -> Result<()> {
     let path = server.fixtures.directory(&case.name)?;
-    let mut successor = SuccessorModel::new(&["h", "i", "!", "<|im_end|>"])?;
-    successor.tokenizer["model"]["vocab"][WORD.0] = WORD.1.into();
-    for (field, value) in &case.tokenizer {
-        successor.tokenizer[field] = value.clone();
-    }
-    successor.write(&path)?;
-    for (name, fields) in &case.files {
-        let file = path.join(name);
-        let mut whole: Map<String, Value> = match std::fs::read(&file) {
-            Ok(bytes) => serde_json::from_slice(&bytes)?,
-            Err(_) => Map::new(),
-        };
-        whole.extend(fields.clone());
-        std::fs::write(file, serde_json::to_vec(&whole)?)?;
-    }
+    case.write(&path)?;
     server
         .client
         .load(&case.name)
@@ -70,6 +69,43 @@ async fn check(server: &TestServer, case: &Case) -> Result<()> {
     let compared = compare(&server.client, case).await;
     server.client.unload(&case.name).send().await?;
     compared
+}
+
+impl Case {
+    fn write(&self, path: &Path) -> Result<()> {
+        let mut model = SuccessorModel::new(&["h", "i", "!", "<|im_end|>"])?;
+        let filler = (0..self.filler).map(|n| format!("Z{n}Z"));
+        let words = self.words.iter().cloned().chain(filler);
+        let words = [WORD.0.to_owned()].into_iter().chain(words);
+        for (id, word) in (WORD.1..).zip(words) {
+            model.tokenizer["model"]["vocab"][word] = id.into();
+        }
+        if !self.merges.is_empty() {
+            model.tokenizer["model"]["merges"] = serde_json::to_value(&self.merges)?;
+        }
+        for (field, value) in &self.tokenizer {
+            model.tokenizer[field] = value.clone();
+        }
+        if !self.special.is_empty() {
+            let names = self.special.keys().map(|name| format!("{{{{ {name} }}}}"));
+            let template = names.collect::<Vec<_>>().join("\n");
+            model.tokenizer_config["chat_template"] = template.into();
+        }
+        model.write(path)?;
+        for (name, fields) in &self.files {
+            let file = path.join(name);
+            let mut whole: Map<String, Value> = match std::fs::read(&file) {
+                Ok(bytes) => serde_json::from_slice(&bytes)?,
+                Err(_) => Map::new(),
+            };
+            whole.extend(fields.clone());
+            std::fs::write(file, serde_json::to_vec(&whole)?)?;
+        }
+        let file = path.join("tokenizer_config.json");
+        let mut config: Map<String, Value> = serde_json::from_slice(&std::fs::read(&file)?)?;
+        config.retain(|name, _| !self.without.contains(name));
+        Ok(std::fs::write(file, serde_json::to_vec(&config)?)?)
+    }
 }
 
 async fn compare(client: &Client, case: &Case) -> Result<()> {
@@ -90,5 +126,16 @@ async fn compare(client: &Client, case: &Case) -> Result<()> {
             .with_context(|| format!("token {token}"))?;
         anyhow::ensure!(text == *expected, "{token} is {text:?}, not {expected:?}");
     }
+    if case.special.is_empty() {
+        return Ok(());
+    }
+    let asked = client.tokenize(&case.name, "").message("user", "a");
+    let prompt = asked.send_for_prompt().await?.prompt;
+    let seen: Vec<&str> = prompt.split('\n').collect();
+    let expected: Vec<&str> = case.special.values().map(String::as_str).collect();
+    anyhow::ensure!(
+        seen == expected,
+        "a template sees {seen:?}, not {expected:?}"
+    );
     Ok(())
 }

@@ -1,6 +1,12 @@
 //! Random lives: whatever happens in whatever order, the invariants hold.
 
-use proptest::prelude::*;
+use std::collections::HashSet;
+
+use proptest::{
+    prelude::*,
+    strategy::{Union, ValueTree},
+    test_runner::TestRunner,
+};
 use strum::VariantArray;
 
 use super::*;
@@ -78,19 +84,15 @@ impl ModelHarness {
     }
 
     fn check(&self, state: &State) {
-        use StateKind::{
-            Backoff, Downloading, Failed, Loading, Pending, Ready, Starting, Unloaded, Warming,
-        };
         let kind = state.kind();
-        if matches!(kind, Unloaded | Pending | Downloading | Backoff | Failed) {
-            assert!(!self.worker, "a worker lives in {kind:?}");
-        }
-        assert!(kind.has_worker() || !self.worker, "{kind:?}");
-        let slotted = matches!(kind, Pending | Downloading | Starting | Loading | Warming);
+        assert!(
+            kind.has_worker() || !self.worker,
+            "a worker lives in {kind:?}"
+        );
+        let slotted = kind.load_phase().is_some();
         assert_eq!(self.slot, slotted, "slot in {kind:?}");
         let serving = matches!(state, State::Ready(run) if run.terminating.is_none());
         assert_eq!(self.admitting, serving, "admission in {kind:?}");
-        assert!(kind == Ready || !self.admitting);
         assert!(self.open.len() <= 1, "{} loads are open", self.open.len());
     }
 }
@@ -111,27 +113,43 @@ fn any_failure() -> impl Strategy<Value = Failure> {
     prop::sample::select(Reason::VARIANTS.to_vec()).prop_map(|reason| Failure::new(reason, "x"))
 }
 
+/// Some event of this kind, and how often there is one among others.
+fn event_of(kind: EventKind) -> (u32, BoxedStrategy<Event>) {
+    let cause = || prop::sample::select(Cause::VARIANTS);
+    let only = |weight, event| (weight, Just(event).boxed());
+    match kind {
+        EventKind::Load => (4, any_load().prop_map(Event::Load).boxed()),
+        EventKind::Reload => (1, any_load().prop_map(Event::Reload).boxed()),
+        EventKind::Unload => (2, cause().prop_map(Event::Unload).boxed()),
+        EventKind::SlotGranted => only(4, Event::SlotGranted),
+        EventKind::Downloaded => only(2, Event::Downloaded),
+        EventKind::Inspected => only(4, Event::Inspected),
+        EventKind::EngineBuilt => only(4, Event::EngineBuilt),
+        EventKind::Warmed => only(4, Event::Warmed),
+        EventKind::Fault => (1, any_failure().prop_map(Event::Fault).boxed()),
+        EventKind::LoadExpired => (1, any_failure().prop_map(Event::LoadExpired).boxed()),
+        EventKind::Exited => {
+            let exited = |failure| Event::Exited {
+                failure,
+                restart: LoadId::random(),
+            };
+            (2, any_failure().prop_map(exited).boxed())
+        }
+        EventKind::Drained => only(1, Event::Drained),
+        EventKind::DrainExpired => only(1, Event::DrainExpired),
+        EventKind::Unreaped => only(1, Event::Unreaped),
+        EventKind::Verified => (3, Just(()).prop_map(|()| verified()).boxed()),
+        EventKind::RetryDue => only(3, Event::RetryDue),
+        EventKind::Stable => only(1, Event::Stable),
+    }
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
-    let cause = prop::sample::select(vec![Cause::Requested, Cause::Evicted, Cause::Idle]);
-    prop_oneof![
-        4 => any_load().prop_map(Event::Load),
-        1 => any_load().prop_map(Event::Reload),
-        2 => cause.prop_map(Event::Unload),
-        4 => Just(Event::SlotGranted),
-        2 => Just(Event::Downloaded),
-        4 => Just(Event::Inspected),
-        4 => Just(Event::EngineBuilt),
-        4 => Just(Event::Warmed),
-        1 => any_failure().prop_map(Event::Fault),
-        1 => any_failure().prop_map(Event::LoadExpired),
-        2 => any_failure().prop_map(|failure| Event::Exited { failure, restart: LoadId::random() }),
-        1 => Just(Event::Drained),
-        1 => Just(Event::DrainExpired),
-        1 => Just(Event::Unreaped),
-        3 => Just(()).prop_map(|()| verified()),
-        3 => Just(Event::RetryDue),
-        1 => Just(Event::Stable),
-    ]
+    Union::new_weighted(EventKind::VARIANTS.iter().copied().map(event_of).collect())
+}
+
+fn any_events() -> impl Strategy<Value = Vec<Event>> {
+    prop::collection::vec(any_event(), 0..80)
 }
 
 /// Whether this event can come about now.
@@ -145,15 +163,37 @@ fn possible(harness: &ModelHarness, state: &State, event: &Event) -> bool {
         Event::SlotGranted => harness.slot && state.kind() == StateKind::Pending,
         Event::Downloaded => harness.downloading,
         Event::RetryDue => harness.retry,
-        _ => true,
+        Event::Load(_) | Event::Reload(_) | Event::Unload(_) => true,
+        Event::Fault(_) | Event::LoadExpired(_) | Event::Stable => true,
+        Event::Drained | Event::DrainExpired | Event::Verified { .. } => true,
     }
+}
+
+#[test]
+fn every_state_is_reached_and_every_event_has_a_meaning() {
+    let mut runner = TestRunner::deterministic();
+    let (mut reached, mut events) = (HashSet::new(), HashSet::new());
+    for _ in 0..1_000 {
+        let mut harness = ModelHarness::default();
+        let mut state = State::Unloaded;
+        let sequence = any_events().new_tree(&mut runner).expect("events");
+        for event in sequence.current() {
+            if possible(&harness, &state, &event) && state.on(event.clone()).is_ok() {
+                events.insert(EventKind::from(&event));
+                state = harness.apply(state, event);
+                reached.insert(state.kind());
+            }
+        }
+    }
+    assert_eq!(reached, StateKind::VARIANTS.iter().copied().collect());
+    assert_eq!(events, EventKind::VARIANTS.iter().copied().collect());
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
-    fn random_sequences_keep_the_invariants_and_end_unloaded(events in prop::collection::vec(any_event(), 0..80)) {
+    fn random_sequences_keep_the_invariants_and_end_unloaded(events in any_events()) {
         let mut harness = ModelHarness::default();
         let mut state = State::Unloaded;
         for event in events {
@@ -174,7 +214,7 @@ proptest! {
     }
 
     #[test]
-    fn impossible_events_are_rejected_without_a_panic(events in prop::collection::vec(any_event(), 0..80)) {
+    fn impossible_events_are_rejected_without_a_panic(events in any_events()) {
         let mut state = State::Unloaded;
         for event in events {
             if let Ok((next, _)) = state.on(event) {

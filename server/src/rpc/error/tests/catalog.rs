@@ -5,11 +5,8 @@ use crate::{
     catalog::{DeleteError, NameTaken, RegisterError, StorageError, UpdateError},
     lifecycle::RegistryError,
     model::Etag,
+    rpc::error::catalog_refusal::CatalogRefusalKind,
 };
-
-fn id(id: &str) -> ModelId {
-    ModelId::parse(id).expect("a well-formed id")
-}
 
 fn etag() -> Etag {
     Etag("abc".to_owned())
@@ -20,57 +17,82 @@ fn metadata(details: &ErrorDetails, key: &str) -> String {
     info.metadata[key].clone()
 }
 
+/// A refusal of this kind, with its code, its reason, and what its metadata has.
+type Row = (
+    CatalogRefusal,
+    Code,
+    &'static str,
+    &'static [(&'static str, &'static str)],
+);
+
+fn refusal(kind: CatalogRefusalKind) -> Row {
+    let (model, etag) = (id("m"), etag());
+    let precondition = Code::FailedPrecondition;
+    match kind {
+        CatalogRefusalKind::Taken => {
+            let (name, by) = (id("a"), model);
+            let taken = CatalogRefusal::Taken(NameTaken { name, by });
+            let metadata = &[("name", "a"), ("model_id", "m")];
+            (taken, Code::AlreadyExists, "MODEL_EXISTS", metadata)
+        }
+        CatalogRefusalKind::EtagRequired => {
+            let required = CatalogRefusal::EtagRequired { model, etag };
+            (required, precondition, "ETAG_REQUIRED", &[("etag", "abc")])
+        }
+        CatalogRefusalKind::Stale => {
+            let stale = CatalogRefusal::Stale { model, etag };
+            (stale, Code::Aborted, "ETAG_MISMATCH", &[("etag", "abc")])
+        }
+        CatalogRefusalKind::Loaded => {
+            let loaded = CatalogRefusal::Loaded(model);
+            (loaded, precondition, "MODEL_LOADED", &[("model_id", "m")])
+        }
+        CatalogRefusalKind::Aliased => {
+            let aliases = vec![id("a"), id("b")];
+            let aliased = CatalogRefusal::Aliased { model, aliases };
+            let metadata = &[("aliases", "a,b")];
+            (aliased, precondition, "MODEL_ALIASED", metadata)
+        }
+        CatalogRefusalKind::Declared => {
+            let declared = CatalogRefusal::Declared(model);
+            let metadata = &[("model_id", "m")];
+            (declared, precondition, "MODEL_DECLARED", metadata)
+        }
+        CatalogRefusalKind::StorageFull => {
+            let full = CatalogRefusal::StorageFull;
+            (full, Code::ResourceExhausted, "STORAGE_FULL", &[])
+        }
+        CatalogRefusalKind::PageToken => {
+            let token = CatalogRefusal::PageToken;
+            (token, Code::InvalidArgument, "TOKEN_INVALID", &[])
+        }
+    }
+}
+
 #[test]
 fn every_refusal_of_the_catalog_has_its_code_and_reason() {
-    let model = || id("m");
-    let taken = CatalogRefusal::Taken(NameTaken {
-        name: id("a"),
-        by: model(),
-    });
-    let details = check(taken.into(), Code::AlreadyExists, "MODEL_EXISTS");
-    assert_eq!(metadata(&details, "name"), "a");
-    assert_eq!(metadata(&details, "model_id"), "m");
-    assert_eq!(
-        details.resource_info().map(|r| r.resource_name.as_str()),
-        Some("a")
-    );
-
-    let required = CatalogRefusal::EtagRequired {
-        model: model(),
-        etag: etag(),
-    };
-    let details = check(required.into(), Code::FailedPrecondition, "ETAG_REQUIRED");
-    assert_eq!(metadata(&details, "etag"), "abc");
-    let stale = CatalogRefusal::Stale {
-        model: model(),
-        etag: etag(),
-    };
-    let details = check(stale.into(), Code::Aborted, "ETAG_MISMATCH");
-    assert_eq!(metadata(&details, "etag"), "abc");
-
-    let aliased = CatalogRefusal::Aliased {
-        model: model(),
-        aliases: vec![id("a"), id("b")],
-    };
-    let details = check(aliased.into(), Code::FailedPrecondition, "MODEL_ALIASED");
-    assert_eq!(metadata(&details, "aliases"), "a,b");
-    for (refusal, reason) in [
-        (CatalogRefusal::Loaded(model()), "MODEL_LOADED"),
-        (CatalogRefusal::Declared(model()), "MODEL_DECLARED"),
-    ] {
-        let details = check(refusal.into(), Code::FailedPrecondition, reason);
-        assert_eq!(metadata(&details, "model_id"), "m");
-        assert!(details.precondition_failure().is_some());
+    for &kind in CatalogRefusalKind::VARIANTS {
+        let (refusal, code, reason, expected) = refusal(kind);
+        let details = check(refusal.into(), code, reason);
+        for (key, value) in expected {
+            assert_eq!(metadata(&details, key), *value, "{kind:?}");
+        }
+        let of_state = code == Code::FailedPrecondition;
+        assert!(!of_state || details.precondition_failure().is_some());
     }
+}
 
-    let full = CatalogRefusal::StorageFull.into();
-    let details = check(full, Code::ResourceExhausted, "STORAGE_FULL");
-    assert!(details.quota_failure().is_some());
-    check(
-        CatalogRefusal::PageToken.into(),
-        Code::InvalidArgument,
-        "TOKEN_INVALID",
-    );
+#[test]
+fn a_name_that_is_taken_and_a_disk_that_is_full_are_the_subjects_of_their_errors() {
+    let of = |kind| {
+        let (refusal, code, reason, _) = refusal(kind);
+        check(refusal.into(), code, reason)
+    };
+    let taken = of(CatalogRefusalKind::Taken);
+    let name = taken.resource_info().map(|it| it.resource_name.as_str());
+    assert_eq!(name, Some("a"));
+    let full = of(CatalogRefusalKind::StorageFull);
+    assert!(full.quota_failure().is_some());
 }
 
 fn full() -> StorageError {

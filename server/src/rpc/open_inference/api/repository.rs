@@ -10,9 +10,9 @@ use hangar_client::inference::{
 
 use super::OpenInferenceApi;
 use crate::{
-    catalog::CatalogEntry,
+    catalog::EntrySummary,
     lifecycle::{LoadOptions, Reload, UnloadOptions},
-    model::{self, StateKind},
+    model::{self, state::StateGroup},
     rpc::{
         error::ApiError,
         model_service::ended,
@@ -21,9 +21,6 @@ use crate::{
     },
 };
 
-/// More models than a catalog can hold.
-const ALL: usize = u32::MAX as usize;
-
 impl OpenInferenceApi {
     /// All registered models.
     pub(in crate::rpc::open_inference) async fn index(
@@ -31,7 +28,7 @@ impl OpenInferenceApi {
         request: &RepositoryIndexRequest,
     ) -> Result<Vec<ModelIndex>, ApiError> {
         check_repository(&request.repository_name)?;
-        let (entries, _) = self.fleet.first(ALL).await?;
+        let entries = self.fleet.catalog().summaries().await?;
         let mut models: Vec<_> = entries.iter().map(|entry| self.index_of(entry)).collect();
         if request.ready {
             models.retain(|model| model.state == READY);
@@ -39,7 +36,7 @@ impl OpenInferenceApi {
         Ok(models)
     }
 
-    fn index_of(&self, entry: &CatalogEntry) -> ModelIndex {
+    fn index_of(&self, entry: &EntrySummary) -> ModelIndex {
         let (state, reason) = match self.fleet.tracked(&entry.id) {
             Some(model) => {
                 let (state, reason) = state(&model.status());
@@ -120,11 +117,11 @@ const READY: &str = "READY";
 fn state(status: &model::Status) -> (&'static str, String) {
     let failure = status.failure.as_ref().map(ToString::to_string);
     let state = status.state.name().to_owned();
-    match status.state {
-        StateKind::Ready => (READY, String::new()),
-        loading if loading.is_loading() => ("LOADING", failure.unwrap_or(state)),
-        unloading if unloading.is_active() => ("UNLOADING", state),
-        _ => {
+    match status.state.group() {
+        StateGroup::Serve => (READY, String::new()),
+        StateGroup::Load(_) | StateGroup::Retry => ("LOADING", failure.unwrap_or(state)),
+        StateGroup::Drain | StateGroup::Stop => ("UNLOADING", state),
+        StateGroup::Idle => {
             let suspended = status.suspended.as_ref();
             let why = failure.or(suspended.map(|suspension| suspension.message.clone()));
             ("UNAVAILABLE", why.unwrap_or_else(|| "unloaded".to_owned()))

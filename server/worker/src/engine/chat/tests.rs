@@ -16,9 +16,14 @@ fn given(source: &str) -> Result<ChatTemplate, String> {
     ChatTemplate::of(&Templates::default(), &special(), source)
 }
 
+/// Of a caller who waits.
+fn never() -> CancellationToken {
+    CancellationToken::new()
+}
+
 /// What a template makes of no messages.
 fn written(source: &str) -> Result<String, String> {
-    chat(source)?.render(&[], &[], &Map::new())
+    chat(source)?.render(&[], &[], &Map::new(), &never())
 }
 
 fn render(chat: &ChatTemplate, messages: &[ChatMessage], tools: &[Json]) -> Result<String, String> {
@@ -33,7 +38,7 @@ fn render(chat: &ChatTemplate, messages: &[ChatMessage], tools: &[Json]) -> Resu
             fields: Map::new(),
         })
         .collect();
-    chat.render(&messages, tools, &Map::new())
+    chat.render(&messages, tools, &Map::new(), &never())
 }
 
 fn message(role: &str, content: &str) -> ChatMessage {
@@ -56,13 +61,26 @@ fn a_conversation_is_rendered() {
 }
 
 #[test]
+fn nothing_is_written_for_one_who_has_gone() {
+    let endless = "{% if begin %}{% for a in range(1000) %}{% for b in range(1000) %}{% for c in range(1000) %}\
+                   {{ a }}{% endfor %}{% endfor %}{% endfor %}{% endif %}";
+    let (chat, cancelled) = (chat(endless).expect("a template"), never());
+    cancelled.cancel();
+    let begin = Map::from_iter([("begin".to_owned(), json!(true))]);
+    assert!(chat.render(&[], &[], &begin, &cancelled).is_err());
+}
+
+#[test]
 fn options_take_precedence_and_nothing_else_is_defined() {
     let chat = chat(
         "{{ bos_token }}{{ add_generation_prompt }}{% for it in [enable_thinking, reasoning_effort, date_string] %}\
          {{ it is defined }}{% endfor %}{{ tools is none }}{{ documents is none }}",
     )
     .expect("a template");
-    let shown = |options| chat.render(&[], &[], &options).expect("a prompt");
+    let shown = |options| {
+        let shown = chat.render(&[], &[], &options, &never());
+        shown.expect("a prompt")
+    };
     assert_eq!(shown(Map::new()), "<s>TrueFalseFalseFalseTrueTrue");
     let options = [
         ("enable_thinking", json!(false)),
@@ -198,7 +216,7 @@ fn json_is_written_as_python_writes_it() {
     let tool = json!({"b": [1.0, 1e20, null], "a": {"x": "<&'é\u{1}\""}, "e": [], "f": {}});
     let plain = r#"{"b": [1.0, 1e+20, null], "a": {"x": "<&'é\u0001\""}, "e": [], "f": {}}"#;
     assert_eq!(
-        chat.render(&[], std::slice::from_ref(&tool), &Map::new()),
+        chat.render(&[], std::slice::from_ref(&tool), &Map::new(), &never()),
         Ok(plain.into())
     );
     for (arguments, expected) in [
@@ -301,7 +319,7 @@ fn a_template_gets_content_in_the_form_that_it_takes() {
             fields: Map::new(),
         }];
         assert_eq!(
-            chat.render(&messages, &[], &Map::new()),
+            chat.render(&messages, &[], &Map::new(), &never()),
             Ok(expected.into()),
             "{source}"
         );

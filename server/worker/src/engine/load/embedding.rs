@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    inspect::{DirectoryFiles, Modules},
+    inspect::{DirectoryFiles, Module, Modules},
 };
 
 /// Loads the weights in these files with these modules behind them.
@@ -26,8 +26,19 @@ pub(super) fn load(
         // Nothing is looked for there, but without it the engine chooses a directory by itself.
         .hf_cache_path(files.directory.clone())
         .build(None);
+    let steps = modules
+        .steps
+        .iter()
+        .map(|step| match (step, &engine_files.pooling) {
+            (Module::Pooling { path, .. }, Some(config)) => Module::Pooling {
+                path: path.clone(),
+                config: config.clone(),
+            },
+            (step, _) => step.clone(),
+        });
+    let steps: Vec<Module> = steps.collect();
     // The engine keeps the name of its own type to itself, but reads it.
-    let steps = serde_json::to_value(&modules.steps)
+    let steps = serde_json::to_value(&steps)
         .and_then(serde_json::from_value)
         .map_err(|e| Failure::internal(format!("the modules cannot be handed over: {e}")))?;
     let paths = EmbeddingModelPaths {

@@ -14,6 +14,10 @@ pub(super) struct EngineFiles {
     pub(super) tokenizer: PathBuf,
     /// generation_config.json.
     pub(super) generation: PathBuf,
+    /// preprocessor_config.json, for a multimodal model.
+    pub(super) preprocessor: Option<PathBuf>,
+    /// The config.json of an embedding model's pooling.
+    pub(super) pooling: Option<PathBuf>,
     _files: Vec<File>,
 }
 
@@ -22,6 +26,13 @@ impl EngineFiles {
     pub(super) fn of(inspection: &Inspection) -> Result<Self, Failure> {
         let text_settings = &inspection.text_settings;
         let generation = text_settings.generation_config().to_string();
+        let preprocessor = inspection
+            .multimodal
+            .as_ref()
+            .map(|model| &model.preprocessor);
+        let pooling = inspection
+            .modules()
+            .map(|modules| modules.pooling_config.to_string());
         let mut files = Vec::new();
         let mut put = |name: &str, bytes: &[u8]| {
             let (path, file) = written(name, bytes).map_err(|e| {
@@ -34,6 +45,12 @@ impl EngineFiles {
             config: put("config.json", &inspection.config)?,
             tokenizer: put("tokenizer.json", &text_settings.tokenizer)?,
             generation: put("generation_config.json", generation.as_bytes())?,
+            preprocessor: preprocessor
+                .map(|bytes| put("preprocessor_config.json", bytes))
+                .transpose()?,
+            pooling: pooling
+                .map(|text| put("pooling.json", text.as_bytes()))
+                .transpose()?,
             _files: files,
         })
     }

@@ -31,7 +31,7 @@ pub(super) fn load(
         .hf_cache_path(files.directory.clone())
         .build(Some(model.loader.clone()));
     let paths = LocalModelPaths {
-        preprocessor_config: Some(model.preprocessor_config.clone()),
+        preprocessor_config: engine_files.preprocessor.clone(),
         processor_config: model.processor_config.clone(),
         ..directory_paths(files, engine_files)?
     };

@@ -3,7 +3,7 @@
 use super::{
     field::{Field, FieldConstraint},
     rope::RopeForm,
-    tensors::Tensors,
+    tensors::{Naming, Tensors},
     window::WindowForm,
 };
 
@@ -22,6 +22,7 @@ pub(in crate::inspect) struct Architecture {
     pub(super) rotated: Option<f64>,
     pub(super) window: WindowForm,
     pub(super) tensors: Tensors,
+    pub(super) naming: Naming,
     /// What the engine does otherwise than the reference, whatever the fields say: such models are refused.
     pub(in crate::inspect) wrong: Option<&'static str>,
 }

@@ -21,12 +21,17 @@ const ACTIVATIONS: [(&str, &str); 12] = [
     ("quick_gelu", "quickgelu"),
 ];
 
+/// What a field says that is to be derived from others.
+const AUTO: &str = "auto";
+
 /// A field that the engine reads as well.
 pub(in crate::inspect) struct Field {
     /// Its name.
     pub(super) name: &'static str,
     /// Another name of it in the reference.
     pub(super) alias: Option<&'static str>,
+    /// Whether the other name counts before this one.
+    alias_first: bool,
     kind: FieldKind,
     default: Default,
 }
@@ -38,7 +43,11 @@ enum FieldKind {
     Number,
     Flag,
     Activation,
+    /// An activation, of which "gelu" means its approximation.
+    OldActivation,
     Counts,
+    /// A number for each layer, of which zero says something else than others.
+    PerLayer,
     Text,
     Layers,
 }
@@ -64,8 +73,12 @@ pub(super) enum Default {
     As(&'static str),
     /// One field by another; both come before.
     By(&'static str, &'static str),
+    /// The product of the first two by the third; all come before.
+    Product(&'static str, &'static str, &'static str),
     /// An empty list.
     Empty,
+    /// That for each layer.
+    Each(&'static str),
 }
 
 impl Field {
@@ -73,6 +86,7 @@ impl Field {
         Self {
             name,
             alias: None,
+            alias_first: false,
             kind,
             default,
         }
@@ -118,14 +132,24 @@ impl Field {
         Self::new(name, FieldKind::Activation, Default::Text(default))
     }
 
+    /// An activation of an architecture whose first files say "gelu" and mean its approximation, as the reference knows.
+    pub(super) const fn old_activation(name: &'static str, default: &'static str) -> Self {
+        Self::new(name, FieldKind::OldActivation, Default::Text(default))
+    }
+
     /// A list of counts.
     pub(super) const fn counts(name: &'static str) -> Self {
         Self::new(name, FieldKind::Counts, Default::Empty)
     }
 
+    /// A number for each layer, of which zero says something else than others; it may be left out.
+    pub(super) const fn per_layer(name: &'static str) -> Self {
+        Self::new(name, FieldKind::PerLayer, Default::Null)
+    }
+
     /// What each layer is, attention or mamba.
-    pub(super) const fn layers(name: &'static str) -> Self {
-        Self::new(name, FieldKind::Layers, Default::Needed)
+    pub(super) const fn layers(name: &'static str, default: &'static str) -> Self {
+        Self::new(name, FieldKind::Layers, Default::Each(default))
     }
 
     /// A text.
@@ -141,6 +165,14 @@ impl Field {
         }
     }
 
+    /// The same with another name, which counts before it.
+    pub(super) const fn or_first(self, alias: &'static str) -> Self {
+        Self {
+            alias_first: true,
+            ..self.or(alias)
+        }
+    }
+
     /// The field's value for the engine; `before` are those that come before it.
     pub(super) fn read(
         &self,
@@ -148,18 +180,45 @@ impl Field {
         before: &Map<String, Value>,
         architecture: &str,
     ) -> Result<Value, Failure> {
-        let aliased = || given.get(self.alias?);
-        let there = given.get(self.name).or_else(aliased);
+        let (named, aliased) = (
+            given.get(self.name),
+            self.alias.and_then(|name| given.get(name)),
+        );
+        let there = match self.alias_first {
+            true => aliased.or(named),
+            false => named.or(aliased),
+        };
         if matches!(
             (there, self.default),
             (Some(Value::Null), Default::NumberOrNull(_))
         ) {
             return Ok(Value::Null);
         }
-        match there.filter(|value| !value.is_null()) {
+        let is_left_out = |value: &Value| value.is_null() || (self.is_derived() && value == AUTO);
+        match there.filter(|value| !is_left_out(value)) {
             None => self.default(before),
+            Some(value) if self.is_short(value, before) => Err(Failure::unusable(format!(
+                "config.json gives in {} less than a number for each layer. Get the config.json that belongs to the \
+                 model.",
+                self.name
+            ))),
             Some(value) => self.convert(value, architecture),
         }
+    }
+
+    /// Whether it may be left to other fields by a word.
+    fn is_derived(&self) -> bool {
+        matches!(self.default, Default::Product(..))
+    }
+
+    /// Whether a list has less than one for each layer, and is to have one.
+    fn is_short(&self, value: &Value, before: &Map<String, Value>) -> bool {
+        let layers = before.get("num_hidden_layers").and_then(Value::as_u64);
+        let length = value.as_array().map(|list| list.len() as u64);
+        let short = length
+            .zip(layers)
+            .is_some_and(|(length, layers)| length < layers);
+        self.kind == FieldKind::PerLayer && short
     }
 
     fn default(&self, before: &Map<String, Value>) -> Result<Value, Failure> {
@@ -181,7 +240,16 @@ impl Field {
                 let by = count(whole).and_then(|whole| whole.checked_div(count(part)?));
                 by.map_or(Value::Null, Value::from)
             }
+            Default::Product(one, other, by) => {
+                let product = count(one).and_then(|one| one.checked_mul(count(other)?));
+                let by = product.and_then(|product| product.checked_div(count(by)?));
+                by.map_or(Value::Null, Value::from)
+            }
             Default::Empty => json!([]),
+            Default::Each(kind) => {
+                let layers = count("num_hidden_layers").unwrap_or(0);
+                (0..layers).map(|_| Value::from(kind)).collect()
+            }
         })
     }
 
@@ -207,13 +275,16 @@ impl Field {
                     .and_then(|list| list.iter().map(layer).collect());
                 listed.map(Value::from)
             }
-            FieldKind::Counts => value.as_array().and_then(|list| {
+            FieldKind::Counts | FieldKind::PerLayer => value.as_array().and_then(|list| {
                 let counts: Option<Vec<Value>> =
                     list.iter().map(|v| whole(v).map(Value::from)).collect();
                 counts.map(Value::from)
             }),
-            FieldKind::Activation => {
-                let name = value.as_str();
+            FieldKind::Activation | FieldKind::OldActivation => {
+                let name = match (self.kind, value.as_str()) {
+                    (FieldKind::OldActivation, Some("gelu")) => Some("gelu_pytorch_tanh"),
+                    (_, name) => name,
+                };
                 let known = ACTIVATIONS.iter().find(|(known, _)| Some(*known) == name);
                 if name.is_some() && known.is_none() {
                     return Err(refused(self.name, value, architecture));
@@ -229,8 +300,8 @@ impl Field {
             FieldKind::Count => "a whole number that is not negative",
             FieldKind::Number => "a number",
             FieldKind::Flag => "true or false",
-            FieldKind::Activation | FieldKind::Text => "a text",
-            FieldKind::Counts => "a list of whole numbers",
+            FieldKind::Activation | FieldKind::OldActivation | FieldKind::Text => "a text",
+            FieldKind::Counts | FieldKind::PerLayer => "a list of whole numbers",
             FieldKind::Layers => "a list of attention and mamba",
         };
         Failure::unusable(format!(
@@ -254,8 +325,12 @@ enum Allowed {
     /// Off, or zero; and it is this where it is not there.
     OffByDefault(u64),
     On,
+    /// On, and it is off where it is not there.
+    TurnedOn,
     Number(f64),
     Texts(&'static [&'static str]),
+    /// A range from zero on without an end. JSON has no word for that: one that is beyond it was made null.
+    Unbounded,
     /// One field by another.
     By(&'static str, &'static str),
 }
@@ -270,6 +345,12 @@ impl FieldConstraint {
     /// It has to be on.
     pub(super) const fn on(name: &'static str) -> Self {
         let allowed = Allowed::On;
+        Self { name, allowed }
+    }
+
+    /// It has to be on, and is off where it is not there.
+    pub(super) const fn turned_on(name: &'static str) -> Self {
+        let allowed = Allowed::TurnedOn;
         Self { name, allowed }
     }
 
@@ -288,6 +369,12 @@ impl FieldConstraint {
     /// It has to be one of these texts.
     pub(super) const fn texts(name: &'static str, texts: &'static [&'static str]) -> Self {
         let allowed = Allowed::Texts(texts);
+        Self { name, allowed }
+    }
+
+    /// It has to be a range from zero on without an end.
+    pub(super) const fn unbounded(name: &'static str) -> Self {
+        let allowed = Allowed::Unbounded;
         Self { name, allowed }
     }
 
@@ -311,6 +398,10 @@ impl FieldConstraint {
                 default = Value::from(*value);
                 &default
             }
+            (None, Allowed::TurnedOn) => {
+                default = Value::Bool(false);
+                &default
+            }
             (None, _) => return Ok(()),
         };
         let count = |name: &str| given.get(name).and_then(Value::as_f64);
@@ -318,9 +409,13 @@ impl FieldConstraint {
             Allowed::Off | Allowed::OffByDefault(_) => {
                 *value == Value::Bool(false) || value.as_f64() == Some(0.0)
             }
-            Allowed::On => *value == Value::Bool(true),
+            Allowed::On | Allowed::TurnedOn => *value == Value::Bool(true),
             Allowed::Number(number) => value.as_f64() == Some(*number),
             Allowed::Texts(texts) => value.as_str().is_some_and(|text| texts.contains(&text)),
+            Allowed::Unbounded => {
+                value[0].as_f64() == Some(0.0)
+                    && (value[1].is_null() || value[1]["__float__"] == "Infinity")
+            }
             Allowed::By(whole, part) => count(whole)
                 .zip(count(part))
                 .is_none_or(|(whole, part)| value.as_f64() == Some((whole / part).floor())),

@@ -9,13 +9,15 @@ use crate::failure::Failure;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Rope {
     /// The kind of scaling; "default" for none.
-    pub(super) kind: String,
+    kind: String,
     /// The base.
     theta: f64,
     /// The base in layers with a window, where it is another one.
     local_theta: Option<f64>,
     /// Share of a head that is rotated.
     rotated: Option<f64>,
+    /// Length at which the model was trained first, where it is not said beside the scaling but of the whole.
+    original: Option<u64>,
     /// What there is beside that.
     parameters: Map<String, Value>,
     /// The field that says it.
@@ -35,7 +37,12 @@ pub(super) enum RopeForm {
     DeepSeek,
     /// Another base in layers with a window; in the others linear scaling.
     Gemma3,
+    /// A part of each head for each of three coordinates.
+    Sections,
 }
+
+/// Parts of a head for the coordinates, where the file does not say.
+const SECTIONS: [u64; 3] = [24, 20, 20];
 
 impl Rope {
     /// Reads both forms, as the reference does.
@@ -79,6 +86,9 @@ impl Rope {
             theta: number(&parameters, "rope_theta").unwrap_or(theta),
             rotated: number(&parameters, "partial_rotary_factor").or(rotated),
             local_theta,
+            original: given
+                .get("original_max_position_embeddings")
+                .and_then(Value::as_u64),
             kind,
             parameters,
             field,
@@ -142,6 +152,11 @@ impl RopeForm {
             fields.insert("rope_local_base_freq".into(), local.into());
         }
         let scaling = match (self, rope.kind.as_str()) {
+            (Self::Sections, "default" | "dynamic") => {
+                let sections = rope.parameters.get("mrope_section");
+                let sections = sections.filter(|sections| !sections.is_null());
+                json!({"mrope_section": sections.cloned().unwrap_or(json!(SECTIONS))})
+            }
             // Dynamic scaling begins where the model's context ends.
             (_, "default" | "dynamic") => return Ok(()),
             (Self::Llama | Self::Gemma3, "linear") => {
@@ -157,35 +172,6 @@ impl RopeForm {
     }
 }
 
-/// Writes `rope_parameters` as `rope_theta`, `rope_local_base_freq` and `rope_scaling`.
-pub(super) fn to_legacy_rope(fields: &mut Map<String, Value>) -> Result<(), Failure> {
-    if !fields.get("rope_parameters").is_some_and(Value::is_object) {
-        return Ok(());
-    }
-    let mut rope = Rope::read(fields, f64::NAN, None)?;
-    fields.remove("rope_parameters");
-    if rope.theta.is_finite() {
-        fields.insert("rope_theta".into(), rope.theta.into());
-    }
-    if let Some(theta) = rope.local_theta {
-        fields.insert("rope_local_base_freq".into(), theta.into());
-    }
-    if let Some(share) = rope.rotated {
-        fields.insert("partial_rotary_factor".into(), share.into());
-    }
-    for name in ["rope_theta", "partial_rotary_factor", "type", "rope_type"] {
-        rope.parameters.remove(name);
-    }
-    if rope.kind != "default" || !rope.parameters.is_empty() {
-        for name in ["type", "rope_type"] {
-            rope.parameters
-                .insert(name.into(), rope.kind.as_str().into());
-        }
-        fields.insert("rope_scaling".into(), rope.parameters.into());
-    }
-    Ok(())
-}
-
 fn kind_in(parameters: &Value) -> Option<&str> {
     let kind = parameters
         .get("rope_type")
@@ -193,12 +179,13 @@ fn kind_in(parameters: &Value) -> Option<&str> {
     kind.and_then(Value::as_str)
 }
 
-/// Length at which the model was trained first.
+/// Length at which the model was trained first. What is said of the whole counts first, as in the reference.
 fn original(rope: &Rope, fields: &Map<String, Value>) -> u64 {
     let inside = rope.parameters.get("original_max_position_embeddings");
     let outside = fields.get("max_position_embeddings");
     let count = |value: Option<&Value>| value.and_then(Value::as_u64);
-    count(inside).or_else(|| count(outside)).unwrap_or(0)
+    let length = rope.original.or_else(|| count(inside));
+    length.or_else(|| count(outside)).unwrap_or(0)
 }
 
 fn llama3(rope: &Rope, fields: &Map<String, Value>) -> Result<Value, Failure> {

@@ -3,9 +3,11 @@
 //! Defaults are those of the configurations of transformers 5.24.
 
 mod dense;
+mod halves;
 mod mixtures;
 mod shared_fields;
 
+pub(super) use halves::{EMBEDDINGS, HALVES};
 pub(super) use shared_fields::HEAD_DIM;
 use shared_fields::{
     NO_ATTENTION_BIAS, NO_MLP_BIAS, OWN_HEAD_DIM, PLAIN, SILU, SIZES, UNTIED, context, rms,

@@ -24,6 +24,45 @@ pub(in crate::inspect) enum Tensors {
     Qwen3Next,
 }
 
+/// How an architecture's tensors are named in files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::inspect) struct Naming {
+    /// What the names of those before the head begin with.
+    pub(in crate::inspect) decoder: &'static str,
+    /// Name of the head, if there is one.
+    pub(in crate::inspect) head: Option<&'static str>,
+    /// What the names of other parts of the model begin with, which are not looked at.
+    pub(in crate::inspect) others: &'static [&'static str],
+}
+
+impl Naming {
+    /// That of a text model.
+    pub(in crate::inspect) const TEXT: Self = Self {
+        decoder: DECODER,
+        head: Some("lm_head"),
+        others: &[],
+    };
+
+    /// That of a model without a head.
+    pub(super) const BARE: Self = Self {
+        decoder: "",
+        head: None,
+        others: &[],
+    };
+
+    /// A tensor's name, by its name in a text model; `None` where there is none.
+    fn of(self, name: &str) -> Option<String> {
+        match name.strip_prefix(DECODER) {
+            Some(name) => Some(format!("{}{name}", self.decoder)),
+            None => {
+                let end = name.strip_prefix("lm_head")?;
+                self.head.map(|head| format!("{head}{end}"))
+            }
+        }
+    }
+}
+
+const DECODER: &str = "model.";
 const INPUTS: [&str; 3] = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
 const ATTENTION: [&str; 4] = [
     "self_attn.q_proj",
@@ -38,7 +77,7 @@ const SANDWICH: [&str; 2] = ["pre_feedforward_layernorm", "post_feedforward_laye
 
 impl Tensors {
     /// Their names for these fields, as the engine gets them.
-    pub(super) fn names(self, fields: &Map<String, Value>) -> Vec<String> {
+    pub(super) fn names(self, fields: &Map<String, Value>, naming: Naming) -> Vec<String> {
         let mut names = TensorNames {
             fields,
             layer: 0,
@@ -50,7 +89,8 @@ impl Tensors {
             names.attention(self);
             names.feed_forward(self);
         }
-        names.all
+        let all = names.all.iter();
+        all.filter_map(|name| naming.of(name)).collect()
     }
 }
 

@@ -20,11 +20,11 @@ fn with(mut fields: Value, more: Value) -> Map<String, Value> {
 }
 
 fn translated(architecture: &str, more: Value) -> Result<TranslatedConfig, String> {
-    let architecture = Architecture::of(architecture).expect("a known one");
+    let known = Architecture::of(architecture).expect("a known one");
     let fields = with(llama(), more);
-    let architecture = architecture.computed_by(&fields);
-    architecture
-        .translate(&fields)
+    let computing = known.computed_by(&fields);
+    computing
+        .translate(architecture, &fields)
         .map_err(|failure| failure.message)
 }
 
@@ -74,6 +74,39 @@ fn what_the_engine_leaves_out_is_refused_by_name() {
 }
 
 #[test]
+fn gelu_of_the_first_gemma_is_its_approximation() {
+    let of = |architecture, field: &str| {
+        let fields = translated(architecture, json!({field: "gelu"})).expect("fields");
+        fields.fields[field].clone()
+    };
+    assert_eq!(of("GemmaForCausalLM", "hidden_act"), "gelu_pytorch_tanh");
+    assert_eq!(of("Gemma2ForCausalLM", "hidden_activation"), "gelu");
+    assert_eq!(of("LlamaForCausalLM", "hidden_act"), "gelu");
+}
+
+#[test]
+fn tokens_that_see_those_after_them_are_refused() {
+    for architecture in ["LlamaForCausalLM", "Qwen3ForCausalLM", "Gemma3ForCausalLM"] {
+        for off in [json!(false), Value::Null] {
+            let error = refusal(architecture, json!({"is_causal": off}));
+            assert!(error.contains("is_causal"), "{error}");
+        }
+        assert!(translated(architecture, json!({"is_causal": true})).is_ok());
+    }
+}
+
+#[test]
+fn layers_without_positions_are_those_of_the_list() {
+    let of = |more| translated("SmolLM3ForCausalLM", more);
+    let listed = of(json!({"no_rope_layers": [0, 1]})).expect("fields");
+    assert_eq!(listed.fields["no_rope_layers"], json!([0, 1]));
+    let by_interval = of(json!({})).expect("fields");
+    assert_eq!(by_interval.fields["no_rope_layers"], Value::Null);
+    let error = of(json!({"no_rope_layers": [0]})).expect_err("short");
+    assert!(error.contains("no_rope_layers"), "{error}");
+}
+
+#[test]
 fn fields_that_nobody_uses_may_hold_anything() {
     let odd = json!({"time_step_limit": null, "sp": {"a": [1e300]}, "router": "x", "attention_dropout": "?"});
     assert!(translated("LlamaForCausalLM", odd).is_ok());
@@ -92,6 +125,19 @@ fn heads_of_their_own_width_are_computed_by_mistral() {
 }
 
 #[test]
+fn refusals_name_the_architecture_of_the_file() {
+    for more in [
+        json!({"attention_bias": true}),
+        json!({"head_dim": 32, "attention_bias": true}),
+        json!({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}),
+        json!({"head_dim": 32, "rope_scaling": {"rope_type": "llama3"}}),
+    ] {
+        let error = refusal("LlamaForCausalLM", more);
+        assert!(error.contains("for LlamaForCausalLM"), "{error}");
+    }
+}
+
+#[test]
 fn windows_bound_what_is_computed_at_once() {
     let of = |name, more| translated(name, more).expect("fields").limits;
     assert_eq!(of("MistralForCausalLM", json!({})).max_prefill, Some(4096));
@@ -107,10 +153,228 @@ fn windows_bound_what_is_computed_at_once() {
 }
 
 #[test]
+fn a_window_of_qwens_that_is_turned_on_has_a_width_where_none_is_said() {
+    let on = json!({"use_sliding_window": true, "max_window_layers": 0});
+    let limits = |name| translated(name, on.clone()).expect("fields").limits;
+    assert_eq!(limits("Qwen2ForCausalLM").max_sequence, Some(4096));
+    assert_eq!(limits("Qwen3ForCausalLM").max_prefill, Some(4096));
+    assert_eq!(limits("SmolLM3ForCausalLM"), Limits::default());
+    let null = json!({"use_sliding_window": true, "sliding_window": null, "max_window_layers": 0});
+    let without = translated("Qwen2ForCausalLM", null).expect("fields");
+    assert_eq!(without.limits, Limits::default());
+}
+
+#[test]
+fn the_length_of_the_first_training_is_that_of_the_whole_if_it_is_said() {
+    let rope = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64});
+    let of = |more: Value| {
+        let fields = translated("LlamaForCausalLM", more).expect("fields").fields;
+        fields["rope_scaling"]["original_max_position_embeddings"].clone()
+    };
+    assert_eq!(of(json!({"rope_scaling": rope})), 64);
+    let both = json!({"rope_scaling": rope, "original_max_position_embeddings": 32});
+    assert_eq!(of(both), 32);
+}
+
+fn granite(more: Value) -> Result<Map<String, Value>, String> {
+    let mut whole = json!({"num_local_experts": 0, "mamba_n_heads": 8});
+    let fields = whole.as_object_mut().expect("an object");
+    fields.extend(more.as_object().cloned().unwrap_or_default());
+    translated("GraniteMoeHybridForCausalLM", whole).map(|it| it.fields)
+}
+
+#[test]
+fn layers_of_granite_are_those_that_either_name_lists() {
+    let of = |more| granite(more).expect("fields")["layer_types"].clone();
+    assert_eq!(of(json!({})), json!(["mamba", "mamba"]));
+    let types = json!(["linear_attention", "full_attention"]);
+    assert_eq!(
+        of(json!({"layer_types": types})),
+        json!(["mamba", "attention"])
+    );
+    let both = json!({"layer_types": types, "layers_block_type": ["attention", "mamba"]});
+    assert_eq!(of(both), json!(["attention", "mamba"]));
+}
+
+#[test]
+fn heads_of_mamba_have_the_width_that_is_left_to_them() {
+    let of = |more| granite(more).expect("fields")["mamba_d_head"].clone();
+    assert_eq!(of(json!({})), 16);
+    assert_eq!(of(json!({"mamba_d_head": "auto", "mamba_expand": 4})), 32);
+    assert_eq!(of(json!({"mamba_d_head": 8})), 8);
+}
+
+#[test]
+fn steps_in_time_have_no_limit_or_are_refused() {
+    for unbounded in [
+        json!([0.0, null]),
+        json!([0, {"__float__": "Infinity"}]),
+        Value::Null,
+    ] {
+        assert!(granite(json!({"time_step_limit": unbounded})).is_ok());
+    }
+    for limit in [json!([0.0, 0.1]), json!([0.001, null])] {
+        let error = granite(json!({"time_step_limit": limit})).expect_err("a limit");
+        assert!(error.contains("time_step_limit"), "{error}");
+    }
+}
+
+#[test]
 fn layers_in_another_order_are_refused() {
     let types = json!({"use_sliding_window": true, "sliding_window": 16,
         "layer_types": ["sliding_attention", "full_attention"]});
     assert!(refusal("Qwen3ForCausalLM", types).contains("layer_types"));
+}
+
+fn half(architecture: &str, more: Value) -> Result<TranslatedConfig, String> {
+    let half = Architecture::of_text_half(architecture).expect("a known one");
+    half.translate(architecture, &with(llama(), more))
+        .map_err(|failure| failure.message)
+}
+
+#[test]
+fn text_halves_are_what_the_reference_has_or_refused() {
+    let gemma = "Gemma3ForConditionalGeneration";
+    let window = half(gemma, json!({"sliding_window": 16})).expect("fields");
+    assert_eq!(window.limits.max_prefill, Some(16));
+    let softmax = json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}});
+    assert!(
+        half(gemma, softmax)
+            .expect_err("refused")
+            .contains("rope_scaling.rope_type")
+    );
+    let qwen = "Qwen3VLForConditionalGeneration";
+    let sections = json!({"rope_type": "default", "mrope_section": [4, 2, 2], "rope_theta": 1e6});
+    for field in ["rope_scaling", "rope_parameters"] {
+        let fields = half(qwen, json!({field: sections})).expect("fields").fields;
+        assert_eq!(fields["rope_scaling"], json!({"mrope_section": [4, 2, 2]}));
+        assert_eq!(fields["rope_theta"], 1e6);
+    }
+    let default = half(qwen, json!({})).expect("fields").fields;
+    assert_eq!(
+        default["rope_scaling"],
+        json!({"mrope_section": [24, 20, 20]})
+    );
+    assert_eq!(default["rope_theta"], 5e5);
+    for (field, value) in [
+        (
+            "rope_scaling",
+            json!({"rope_type": "yarn", "factor": 4.0, "mrope_section": [4, 2, 2]}),
+        ),
+        ("attention_bias", json!(true)),
+        ("is_causal", json!(false)),
+    ] {
+        let error = half(qwen, json!({field: value})).expect_err(field);
+        assert!(error.contains(field) && error.contains(qwen), "{error}");
+    }
+}
+
+fn embedding(architecture: &str, more: Value) -> Result<TranslatedConfig, String> {
+    let known = Architecture::of_embedding(architecture).expect("a known one");
+    known
+        .translate(architecture, &with(llama(), more))
+        .map_err(|failure| failure.message)
+}
+
+#[test]
+fn embedding_models_of_qwen_are_read_whole() {
+    for (field, value) in [
+        ("rope_scaling", json!({"rope_type": "yarn", "factor": 4.0})),
+        ("attention_bias", json!(true)),
+        ("is_causal", json!(false)),
+    ] {
+        for architecture in ["Qwen3ForCausalLM", "Qwen3Model"] {
+            let error = embedding(architecture, json!({field: value})).expect_err(field);
+            assert!(
+                error.contains(field) && error.contains(architecture),
+                "{error}"
+            );
+        }
+    }
+    // The engine has it in all layers if it is there.
+    let off = embedding("Qwen3Model", json!({"sliding_window": 16})).expect("fields");
+    assert_eq!(
+        (&off.fields["sliding_window"], off.limits),
+        (&Value::Null, Limits::default())
+    );
+    let on = json!({"sliding_window": 16, "use_sliding_window": true, "max_window_layers": 0});
+    let on = embedding("Qwen3Model", on).expect("fields");
+    assert_eq!(on.limits.as_one_prefill().max_sequence, Some(16));
+}
+
+#[test]
+fn embedding_models_of_gemma_see_to_both_sides() {
+    let of = |more: Value| {
+        let both = json!({"use_bidirectional_attention": true, "sliding_window": 512});
+        embedding("Gemma3TextModel", with(both, more).into())
+    };
+    let fields = of(json!({"final_logit_softcapping": 30.0}))
+        .expect("fields")
+        .fields;
+    // A distance to each side.
+    assert_eq!(fields["sliding_window"], 257);
+    assert_eq!(fields.get("final_logit_softcapping"), None);
+    for off in [json!(false), Value::Null] {
+        let error = of(json!({"use_bidirectional_attention": off})).expect_err("one side");
+        assert!(error.contains("use_bidirectional_attention"), "{error}");
+    }
+    let (slides, full) = ("sliding_attention", "full_attention");
+    let pattern = of(json!({"layer_types": [slides, full]}))
+        .expect("fields")
+        .fields;
+    assert_eq!(pattern["sliding_window_pattern"], 2);
+    assert!(of(json!({"layer_types": [full, slides]})).is_err());
+}
+
+#[test]
+fn tensors_are_named_as_they_are_in_files() {
+    let names = |known: Option<&'static Architecture>| {
+        let known = known.expect("a known one");
+        let fields = with(llama(), json!({"use_bidirectional_attention": true}));
+        let translated = known.translate(known.name, &fields).expect("fields");
+        let mut names = known.tensors(&translated.fields).names.into_iter();
+        (
+            names.next().unwrap_or_default(),
+            names.any(|name| name.contains("lm_head")),
+        )
+    };
+    let gemma = Architecture::of_text_half("Gemma3ForConditionalGeneration");
+    let qwen = Architecture::of_text_half("Qwen3VLForConditionalGeneration");
+    let of = |first: &str, head| (first.to_owned(), head);
+    assert_eq!(
+        names(gemma),
+        of("language_model.model.embed_tokens.weight", false)
+    );
+    assert_eq!(
+        names(qwen),
+        of("model.language_model.embed_tokens.weight", true)
+    );
+    for name in ["Qwen3ForCausalLM", "Gemma3TextModel"] {
+        let bare = Architecture::of_embedding(name);
+        assert_eq!(names(bare), of("embed_tokens.weight", false));
+    }
+}
+
+#[test]
+fn the_reference_has_a_model_of_every_architecture() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../tests/reference/models.json"
+    );
+    let models = std::fs::read_to_string(path).expect("the reference");
+    let models: Vec<Value> = serde_json::from_str(&models).expect("models");
+    let names = models
+        .iter()
+        .filter_map(|model| model["config"]["architectures"][0].as_str());
+    let known: Vec<_> = names
+        .filter_map(Architecture::of)
+        .map(|architecture| architecture.name)
+        .collect();
+    for architecture in table::all() {
+        let name = architecture.name;
+        assert!(known.contains(&name), "no model of {name}");
+    }
 }
 
 #[test]
@@ -119,8 +383,8 @@ fn every_architecture_names_its_tensors() {
         let more = json!({"layer_types": ["attention", "attention"], "tie_word_embeddings": true,
             "num_local_experts": 0, "num_experts_per_tok": 2});
         let fields = with(llama(), more);
-        if let Ok(translated) = architecture.translate(&fields) {
-            let names = architecture.tensors(&translated.fields);
+        if let Ok(translated) = architecture.translate(architecture.name, &fields) {
+            let names = architecture.tensors(&translated.fields).names;
             assert!(names.len() > 10, "{}: {names:?}", architecture.name);
         }
     }

@@ -26,6 +26,9 @@ pub(super) enum WindowForm {
     Switched,
     /// As Gemma 3: in all layers but every so many; right token by token.
     Pattern,
+    /// As Gemma 3 for embeddings: in all layers but every so many, to both sides. The engine takes the distance to each side,
+    /// which the reference makes of the width: half of it and one.
+    BothSides,
     /// No windows, but layers that keep no cache of tokens, all but every so many.
     Linear,
     /// No windows, but a cache that asks for more room than the context has.
@@ -34,8 +37,11 @@ pub(super) enum WindowForm {
     /// file does not say.
     Short(Option<u64>),
     /// The same, if it is turned on.
-    SwitchedShort,
+    SwitchedShort(Option<u64>),
 }
+
+/// Width of a window of Qwen's that is turned on, where the file does not say.
+const QWEN_WIDTH: Option<u64> = Some(4096);
 
 impl WindowForm {
     /// Hands it to the engine in its own form.
@@ -62,10 +68,10 @@ impl WindowForm {
                 );
             }
             Self::All(default) | Self::Short(default) => window(default),
-            Self::Upper | Self::Switched | Self::SwitchedShort => {
-                window(None).filter(|_| is_switched_on(given))
-            }
+            Self::Upper | Self::Switched => window(QWEN_WIDTH).filter(|_| is_switched_on(given)),
+            Self::SwitchedShort(default) => window(default).filter(|_| is_switched_on(given)),
             Self::Pattern => window(Some(4096)),
+            Self::BothSides => window(Some(4096)).map(|width| width / 2 + 1),
         };
         if width == Some(0) {
             return Err(refused("sliding_window", &0.into(), architecture));
@@ -73,7 +79,8 @@ impl WindowForm {
         fields.insert("sliding_window".into(), width.into());
         let most = width.map(|width| u32::try_from(width).unwrap_or(u32::MAX));
         match self {
-            Self::Short(_) | Self::SwitchedShort => limits.max_sequence = most,
+            Self::Short(_) | Self::SwitchedShort(_) => limits.max_sequence = most,
+            Self::BothSides => {}
             _ => limits.max_prefill = most,
         }
         self.write_layers(given, architecture, fields, width.is_some())
@@ -88,7 +95,7 @@ impl WindowForm {
         has_window: bool,
     ) -> Result<(), Failure> {
         match self {
-            Self::SwitchedShort => {
+            Self::SwitchedShort(_) => {
                 fields.insert("sliding_window".into(), Value::Null);
                 Ok(())
             }
@@ -98,7 +105,7 @@ impl WindowForm {
                 fields.insert("use_sliding_window".into(), has_window.into());
                 Ok(())
             }
-            Self::Pattern => pattern(
+            Self::Pattern | Self::BothSides => pattern(
                 given,
                 (SLIDING, "sliding_window_pattern", 6),
                 architecture,

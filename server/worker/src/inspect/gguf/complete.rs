@@ -1,6 +1,6 @@
 //! Whether the tokenizer in a GGUF file is whole.
 
-use super::header::{Header, Value};
+use super::header::{Header, SCORES, Value};
 use crate::failure::Failure;
 
 /// Kinds of tokenizers that the engine can make from GGUF.
@@ -27,33 +27,19 @@ pub(super) fn check_tokenizer(header: &Header) -> Result<(), Failure> {
     let tokens = length("tokenizer.ggml.tokens")
         .filter(|count| *count > 0)
         .ok_or_else(|| tokenizer_unusable("The file's tokenizer has no tokens."))?;
-    let (companion, equal) = match model {
-        "gpt2" => ("tokenizer.ggml.merges", false),
-        _ => ("tokenizer.ggml.scores", true),
-    };
-    match length(companion) {
-        None => {
-            return Err(tokenizer_unusable(format!(
-                "The file's tokenizer has no {companion}."
-            )));
-        }
-        Some(count) if equal && count != tokens => {
-            return Err(tokenizer_unusable(format!(
-                "The file's tokenizer has {tokens} tokens but {count} {companion}."
-            )));
-        }
-        Some(_) => {}
+    match (model, length("tokenizer.ggml.merges"), length(SCORES)) {
+        ("gpt2", None, _) => Err(tokenizer_unusable(
+            "The file's tokenizer has no tokenizer.ggml.merges.",
+        )),
+        ("llama" | "replit", _, Some(count)) if count < tokens => Err(tokenizer_unusable(format!(
+            "The file's tokenizer has {tokens} tokens but {count} {SCORES}."
+        ))),
+        _ => check_special_tokens(header, tokens),
     }
-    check_special_tokens(header, tokens)
 }
 
-/// Checks the tokens with a meaning of their own: the engine looks them up without asking.
+/// Checks the tokens with a meaning of their own.
 fn check_special_tokens(header: &Header, tokens: u64) -> Result<(), Failure> {
-    if header.number("tokenizer.ggml.eos_token_id").is_none() {
-        return Err(tokenizer_unusable(
-            "The file's tokenizer has no token that ends a text.",
-        ));
-    }
     for name in ["eos_token_id", "bos_token_id", "unknown_token_id"] {
         let id = header.number(&format!("tokenizer.ggml.{name}"));
         if let Some(id) = id.filter(|id| *id >= tokens) {

@@ -20,6 +20,13 @@ const KEYS: [(&str, f64); 11] = [
     (".embedding_scale", 1.0),
 ];
 
+/// Ends of keys of which the engine reads one number for all layers.
+const ONE_FOR_ALL: [&str; 3] = [
+    ".attention.head_count",
+    ".attention.head_count_kv",
+    ".feed_forward_length",
+];
+
 /// Tensors outside of layers.
 const OUTER: [&str; 3] = ["token_embd.weight", "output_norm.weight", "output.weight"];
 
@@ -97,6 +104,20 @@ fn check_keys(header: &Header, architecture: &str) -> Result<(), Failure> {
             return Err(refused(&format!("{key} of {value}"), architecture));
         }
     }
+    for end in ONE_FOR_ALL {
+        let key = format!("{architecture}{end}");
+        if matches!(header.values.get(&key), Some(Value::List(_))) {
+            return Err(refused(&format!("{key} of each layer"), architecture));
+        }
+    }
+    let key = format!("{architecture}.pooling_type");
+    if let Some(kind) = header.number(&key).filter(|kind| *kind > 0) {
+        return Err(Failure::unusable(format!(
+            "It is an embedding model, by its {key} of {kind}, of which the engine (mistral.rs {}) loads none from GGUF. \
+             Load the model's safetensors.",
+            crate::version::ENGINE_VERSION
+        )));
+    }
     let key = format!("{architecture}.rope.scaling.type");
     if let Some(kind) = header
         .text(&key)
@@ -104,9 +125,13 @@ fn check_keys(header: &Header, architecture: &str) -> Result<(), Failure> {
     {
         return Err(refused(&format!("{key} of {kind}"), architecture));
     }
+    let key = format!("{architecture}.attention.causal");
+    if header.values.get(&key) == Some(&Value::Flag(false)) {
+        return Err(refused(&format!("{key} of false"), architecture));
+    }
     let key = format!("{architecture}.rope.freq_base");
     if let Some(Value::Float(base)) = header.values.get(&key)
-        && matches!(architecture, "phi2" | "phi3")
+        && architecture == "phi3"
         && (base - 10_000.0).abs() > 0.5
     {
         return Err(refused(&format!("{key} of {base}"), architecture));
@@ -120,7 +145,7 @@ fn is_read(name: &str, architecture: &str) -> bool {
         return true;
     }
     if name == "output_norm.bias" {
-        return matches!(architecture, "phi2" | "starcoder2");
+        return architecture == "starcoder2";
     }
     let Some((_, inner)) = name
         .strip_prefix("blk.")
@@ -145,10 +170,6 @@ fn is_read(name: &str, architecture: &str) -> bool {
         ("qwen3moe", "weight") => {
             in_any(inner, &[&ATTENTION, &GATED, &EXPERTS, &NORMS, &HEAD_NORMS])
         }
-        ("phi2", "weight" | "bias") => in_any(
-            inner,
-            &[&["attn_qkv", "attn_output", "attn_norm", "ffn_up", "ffn_down"]],
-        ),
         ("phi3", "weight") => in_any(
             inner,
             &[&["attn_qkv", "attn_output", "ffn_up", "ffn_down"], &NORMS],
@@ -186,7 +207,7 @@ mod tests {
             ("blk.1.ffn_gate.3.weight", "llama", true),
             ("blk.1.attn_q.bias", "qwen2", true),
             ("blk.1.attn_output.bias", "qwen2", false),
-            ("blk.1.attn_qkv.bias", "phi2", true),
+            ("blk.1.attn_qkv.bias", "phi3", false),
             ("rope_factors_long.weight", "phi3", false),
             ("output_norm.bias", "starcoder2", true),
         ] {
@@ -232,6 +253,17 @@ mod tests {
         let error = check("llama.rope.scaling.factor", Value::Float(4.0)).expect_err("counts");
         assert!(error.contains("llama.rope.scaling.factor of 4"), "{error}");
         assert!(check("llama.rope.scaling.type", Value::Text("yarn".into())).is_err());
+        let error = check("llama.attention.causal", Value::Flag(false)).expect_err("counts");
+        assert!(error.contains("llama.attention.causal"), "{error}");
+        assert_eq!(check("llama.attention.causal", Value::Flag(true)), Ok(()));
+        let error = check("llama.attention.head_count_kv", Value::List(2)).expect_err("counts");
+        assert!(error.contains("llama.attention.head_count_kv"), "{error}");
+        let error = check("llama.pooling_type", Value::Number(3)).expect_err("counts");
+        assert!(
+            error.contains("embedding") && error.contains("pooling_type"),
+            "{error}"
+        );
+        assert_eq!(check("llama.pooling_type", Value::Number(0)), Ok(()));
         assert_eq!(
             check("llama.rope.scaling.factor", Value::Float(1.0)),
             Ok(())

@@ -34,9 +34,12 @@ const KEPT: [&str; 5] = [
     "tokenizer.ggml.tokens",
     "tokenizer.ggml.token_type",
     "tokenizer.ggml.merges",
-    "tokenizer.ggml.scores",
+    SCORES,
     "tokenizer.ggml.suppress_tokens",
 ];
+
+/// The one that may be negative.
+pub(super) const SCORES: &str = "tokenizer.ggml.scores";
 
 /// A file's header.
 #[derive(Debug, Default)]
@@ -104,7 +107,7 @@ impl Header {
             let name = reader.text(MAX_NAME)?;
             let kind = reader.u32()?;
             let value = match kind {
-                9 if KEPT.contains(&name.as_str()) => reader.kept_list()?,
+                9 if KEPT.contains(&name.as_str()) => reader.kept_list(&name)?,
                 kind => reader.value(kind, 0)?,
             };
             header.values.insert(name, value);
@@ -268,9 +271,17 @@ impl<R: Read> HeaderReader<R> {
     }
 
     /// A list of a tokenizer, with its elements.
-    fn kept_list(&mut self) -> Result<Value, String> {
+    fn kept_list(&mut self, name: &str) -> Result<Value, String> {
         let kind = self.u32()?;
         Ok(match kind {
+            5 if name == SCORES => {
+                let count = self.count(4)?;
+                let mut scores = Vec::new();
+                for _ in 0..count {
+                    scores.push(i32::from_le_bytes(self.bytes()?).into());
+                }
+                Value::Scores(scores)
+            }
             8 => {
                 let count = self.count(8)?;
                 let mut texts = Vec::new();

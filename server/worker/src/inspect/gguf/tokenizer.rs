@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::{
     eog_tokens::{EogTokens, TokenTypeByText},
-    header::{Header, Value},
+    header::{Header, SCORES, Value},
     pre_tokenizer::{self, PreTokenizer},
 };
 use crate::{
@@ -53,7 +53,7 @@ pub(super) fn text_settings(
         header,
         texts,
         types,
-        eog: EogTokens::find(texts, |name| known(header, name, texts.len())),
+        eog: EogTokens::find(texts, |name| meant(header, name, texts.len())),
     };
     let mut special = Map::new();
     for (name, key) in [
@@ -91,15 +91,8 @@ impl HeaderTokens<'_> {
         Some(text)
     }
 
-    /// The token with this meaning: the one that the file names, or else that of the tokenizer's kind.
     fn id(&self, name: &str) -> Option<u32> {
-        let by_kind = match (self.header.text("tokenizer.ggml.model"), name) {
-            (Some("llama"), "unknown_token_id") => Some(0),
-            (Some("llama"), "bos_token_id") => Some(1),
-            (Some("llama"), "eos_token_id") => Some(2),
-            _ => None,
-        };
-        known(self.header, name, self.texts.len()).or(by_kind)
+        meant(self.header, name, self.texts.len())
     }
 
     fn flag(&self, name: &str, default: bool) -> bool {
@@ -135,7 +128,7 @@ impl HeaderTokens<'_> {
         }
         let merges = match bytes {
             true => self.merges(),
-            false => self.merges_by_score(),
+            false => self.merges_by_score()?,
         };
         let add_bos = pre.is_none_or(|pre| pre.add_bos);
         let unknown = (!bytes).then(|| self.special("unknown_token_id")).flatten();
@@ -233,8 +226,8 @@ impl HeaderTokens<'_> {
     }
 
     /// The merges that lead to each token, best scores first.
-    fn merges_by_score(&self) -> Vec<Json> {
-        let scores: &[f64] = match self.header.values.get("tokenizer.ggml.scores") {
+    fn merges_by_score(&self) -> Result<Vec<Json>, Failure> {
+        let scores: &[f64] = match self.header.values.get(SCORES) {
             Some(Value::Scores(scores)) => scores,
             _ => &[],
         };
@@ -261,11 +254,47 @@ impl HeaderTokens<'_> {
             merges.extend(ways.into_iter().map(|way| (score, id, way.2, way.3)));
         }
         merges.sort_by(|one, other| other.0.total_cmp(&one.0).then(one.1.cmp(&other.1)));
-        merges
-            .into_iter()
+        // Users' tokens are cut out before anything is merged.
+        let merged = merges.iter().filter(|merge| self.kind(merge.1) == NORMAL);
+        let merged: Vec<(f64, usize)> = merged.map(|merge| (merge.0, merge.1)).collect();
+        let alike = merged
+            .windows(2)
+            .find(|pair| pair[0].0.total_cmp(&pair[1].0).is_eq() && pair[0].1 != pair[1].1);
+        if let Some([one, other]) = alike {
+            return Err(self.alike(one.1, other.1));
+        }
+        let pairs = merges.into_iter();
+        Ok(pairs
             .map(|(.., left, right)| json!([left, right]))
-            .collect()
+            .collect())
     }
+
+    /// Why two tokens with the same score cannot be told apart.
+    fn alike(&self, one: usize, other: usize) -> Failure {
+        Failure::unusable(format!(
+            "The file's tokenizer has the same score in {SCORES} for {:?} and {:?}, or none, of which llama.cpp puts \
+             together first what comes first in a text. The engine (mistral.rs {}) does not. Convert the model to GGUF \
+             anew from its tokenizer.model, give the spec a tokenizer (its tokenizer.json), or load the model's \
+             safetensors.",
+            self.texts[one],
+            self.texts[other],
+            crate::version::ENGINE_VERSION
+        ))
+    }
+}
+
+/// The token with this meaning of a vocabulary of that many: the one that the file names, or else that of the tokenizer's
+/// kind.
+fn meant(header: &Header, name: &str, tokens: usize) -> Option<u32> {
+    let by_kind = match (header.text("tokenizer.ggml.model"), name) {
+        (Some("llama"), "unknown_token_id") => Some(0),
+        (Some("llama"), "bos_token_id") => Some(1),
+        (Some("llama"), "eos_token_id") => Some(2),
+        (Some("gpt2"), "bos_token_id" | "eos_token_id") => Some(11),
+        _ => None,
+    };
+    let by_kind = by_kind.filter(|id: &u32| (*id as usize) < tokens);
+    known(header, name, tokens).or(by_kind)
 }
 
 /// The token that a key of the file names, of a vocabulary of that many.
@@ -296,7 +325,7 @@ fn templates(header: &Header) -> Templates {
 
 /// Cuts a text, and writes its bytes as characters.
 fn split_patterns(pre: &PreTokenizer) -> Json {
-    let split = |pattern: &&str| {
+    let split = |pattern: String| {
         json!({
             "type": "Split",
             "pattern": {"Regex": pattern},
@@ -304,7 +333,7 @@ fn split_patterns(pre: &PreTokenizer) -> Json {
             "invert": false,
         })
     };
-    let splits = pre.split_patterns.iter().map(split).chain([byte_level()]);
+    let splits = pre.patterns().map(split).chain([byte_level()]);
     json!({"type": "Sequence", "pretokenizers": splits.collect::<Vec<_>>()})
 }
 
@@ -334,3 +363,6 @@ fn pieces(prefix: bool) -> Json {
     let all: Vec<Json> = all.into_iter().chain(strip).collect();
     json!({"type": "Sequence", "decoders": all})
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,8 +9,11 @@ use crate::{
     inspect::{files, safetensors},
 };
 
-/// The activation that the engine has, by both of its names.
-const IDENTITY: [&str; 2] = ["Identity", "torch.nn.modules.linear.Identity"];
+/// The activation that the engine has. The library takes no name for it but this.
+const IDENTITY: &str = "torch.nn.modules.linear.Identity";
+
+/// What a layer reads and writes.
+const VECTOR: &str = "sentence_embedding";
 
 /// A dense layer.
 pub(super) struct Dense {
@@ -26,6 +29,10 @@ struct DenseConfig {
     out_features: u64,
     bias: bool,
     activation_function: String,
+    #[serde(default)]
+    use_residual: bool,
+    module_input_name: Option<String>,
+    module_output_name: Option<String>,
 }
 
 /// Reads a layer that takes vectors of `size` numbers. The engine panics where config and weights differ.
@@ -38,7 +45,21 @@ pub(super) fn read(config: &Path, model: &Path, size: u64) -> Result<Dense, Fail
             config.in_features
         )));
     }
-    if !IDENTITY.contains(&config.activation_function.as_str()) {
+    let is_vector = |name: &Option<String>| name.as_ref().is_none_or(|name| name == VECTOR);
+    for (name, wrong) in [
+        ("use_residual", config.use_residual),
+        ("module_input_name", !is_vector(&config.module_input_name)),
+        ("module_output_name", !is_vector(&config.module_output_name)),
+    ] {
+        if wrong {
+            return Err(Failure::unusable(format!(
+                "The config.json of a dense layer of the model sets {name}, which the engine (mistral.rs {}) does not \
+                 follow. The file is as it should be: load another model.",
+                crate::version::ENGINE_VERSION
+            )));
+        }
+    }
+    if config.activation_function != IDENTITY {
         return Err(Failure::unusable(
             "A dense layer of the model has an activation that the engine does not have. Load a model \
              whose dense layers have the activation torch.nn.modules.linear.Identity.",

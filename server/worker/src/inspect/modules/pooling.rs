@@ -7,14 +7,14 @@ use serde_json::{Map, Value};
 
 use crate::{failure::Failure, inspect::files};
 
-/// Names of the modes, all of which the engine wants to be given.
-pub(super) const MODES: [&str; 6] = [
-    "pooling_mode_cls_token",
-    "pooling_mode_mean_tokens",
-    "pooling_mode_max_tokens",
-    "pooling_mode_mean_sqrt_len_tokens",
-    "pooling_mode_weightedmean_tokens",
-    "pooling_mode_lasttoken",
+/// The modes: their names, and those of the flags by which older versions of the library have each.
+const MODES: [(&str, &str); 6] = [
+    ("cls", "pooling_mode_cls_token"),
+    ("mean", "pooling_mode_mean_tokens"),
+    ("max", "pooling_mode_max_tokens"),
+    ("mean_sqrt_len_tokens", "pooling_mode_mean_sqrt_len_tokens"),
+    ("weightedmean", "pooling_mode_weightedmean_tokens"),
+    ("lasttoken", "pooling_mode_lasttoken"),
 ];
 
 /// How the vectors of a text's tokens become one.
@@ -28,53 +28,92 @@ pub(crate) enum Pooling {
 
 #[derive(Deserialize)]
 struct PoolingConfig {
-    word_embedding_dimension: u64,
+    #[serde(alias = "word_embedding_dimension")]
+    embedding_dimension: u64,
+    #[serde(default = "is_included")]
     include_prompt: bool,
     #[serde(flatten)]
     fields: Map<String, Value>,
 }
 
+fn is_included() -> bool {
+    true
+}
+
+impl PoolingConfig {
+    /// The modes that it names: by one field, or by flags.
+    fn modes(&self) -> Result<Vec<&str>, Failure> {
+        const MODE: &str = "pooling_mode";
+        let wrong = |name: &str, value: &Value| {
+            Failure::unusable(format!(
+                "The config.json of the model's pooling sets {name} to {value}. Get the file that belongs to the model."
+            ))
+        };
+        match self.fields.get(MODE) {
+            None => {}
+            Some(Value::String(mode)) => return Ok(vec![mode.as_str()]),
+            Some(Value::Array(modes)) => {
+                let texts: Option<Vec<&str>> = modes.iter().map(Value::as_str).collect();
+                return texts.ok_or_else(|| wrong(MODE, &self.fields[MODE]));
+            }
+            Some(value) => return Err(wrong(MODE, value)),
+        }
+        let mut modes = Vec::new();
+        for (mode, flag) in MODES {
+            match self.fields.get(flag) {
+                Some(Value::Bool(true)) => modes.push(mode),
+                Some(Value::Bool(false)) | None => {}
+                Some(value) => return Err(wrong(flag, value)),
+            }
+        }
+        Ok(match modes.is_empty() {
+            true => vec!["mean"],
+            false => modes,
+        })
+    }
+}
+
 impl Pooling {
-    /// Reads the configuration of a module that pools vectors of `size` numbers.
+    /// Reads the configuration of a module that pools vectors of `size` numbers, in either of its forms.
     pub(super) fn read(path: &Path, size: u64) -> Result<Self, Failure> {
         let config: PoolingConfig =
             files::read_json(path, files::MAX_MODULE_FILE).map_err(of_pooling)?;
-        if config.word_embedding_dimension != size {
+        if config.embedding_dimension != size {
             return Err(Failure::unusable(format!(
                 "The model's pooling is for vectors of {} numbers, but the transformer gives {size}. Get the \
                  files that belong together.",
-                config.word_embedding_dimension
+                config.embedding_dimension
             )));
         }
         if !config.include_prompt {
             return Err(unsupported("leaves out the prompt"));
         }
-        let mut chosen = Vec::new();
-        for mode in MODES {
-            match config.fields.get(mode) {
-                Some(Value::Bool(true)) => chosen.push(mode),
-                Some(Value::Bool(false)) => {}
-                _ => {
-                    return Err(Failure::unusable(format!(
-                        "The config.json of the model's pooling does not say whether {mode} is true or \
-                         false. Add it."
-                    )));
-                }
-            }
+        match config.modes()?[..] {
+            ["mean"] => Ok(Self::Mean),
+            ["lasttoken"] => Ok(Self::LastToken),
+            ref modes => Err(unsupported(&format!("is {}", modes.join(" and ")))),
         }
-        match chosen[..] {
-            ["pooling_mode_mean_tokens"] => Ok(Self::Mean),
-            ["pooling_mode_lasttoken"] => Ok(Self::LastToken),
-            [] => Err(unsupported("names no mode")),
-            _ => Err(unsupported(&format!("is {}", chosen.join(" and ")))),
-        }
+    }
+
+    /// Its config.json for the engine, which wants every flag of the older form, for vectors of `size` numbers.
+    pub(super) fn for_engine(self, size: u64) -> Value {
+        let chosen = match self {
+            Self::Mean => "mean",
+            Self::LastToken => "lasttoken",
+        };
+        let flags = MODES.iter();
+        let flags = flags.map(|(mode, flag)| ((*flag).to_owned(), (*mode == chosen).into()));
+        let mut fields: Map<String, Value> = flags.collect();
+        fields.insert("word_embedding_dimension".into(), size.into());
+        fields.insert("include_prompt".into(), true.into());
+        fields.into()
     }
 }
 
 fn unsupported(what: &str) -> Failure {
     Failure::unusable(format!(
         "The model's pooling {what}, which the engine does not have. Load a model that pools by the mean \
-         (pooling_mode_mean_tokens) or takes the last token (pooling_mode_lasttoken)."
+         (\"mean\") or takes the last token (\"lasttoken\")."
     ))
 }
 
@@ -92,42 +131,67 @@ mod tests {
 
     use super::*;
 
-    fn read(change: impl FnOnce(&mut Value)) -> Result<Pooling, String> {
-        let mut config = json!({"word_embedding_dimension": 8, "include_prompt": true});
-        for mode in MODES {
-            config[mode] = json!(mode == "pooling_mode_mean_tokens");
-        }
-        change(&mut config);
+    fn read(config: &Value) -> Result<Pooling, String> {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("config.json");
         std::fs::write(&path, config.to_string()).expect("a file");
         Pooling::read(&path, 8).map_err(|failure| failure.message)
     }
 
+    /// As versions of the library before 6 write it.
+    fn older(flag: &str) -> Value {
+        let mut config = json!({"word_embedding_dimension": 8, "include_prompt": true});
+        for (_, name) in MODES {
+            config[name] = json!(name == flag);
+        }
+        config
+    }
+
     #[test]
-    fn one_mode_that_the_engine_has_is_needed() {
-        assert_eq!(read(|_| {}), Ok(Pooling::Mean));
-        for (mode, value, word) in [
-            ("pooling_mode_lasttoken", json!(true), " and "),
-            ("pooling_mode_mean_tokens", json!(false), "no mode"),
-            ("pooling_mode_cls_token", json!("yes"), "true or"),
-            ("word_embedding_dimension", json!(9), "9 numbers"),
-            ("include_prompt", json!(false), "prompt"),
+    fn both_forms_are_read_and_the_engine_gets_the_older() {
+        for (mode, flag, pooling) in [
+            ("mean", "pooling_mode_mean_tokens", Pooling::Mean),
+            ("lasttoken", "pooling_mode_lasttoken", Pooling::LastToken),
         ] {
-            let error = read(|config| config[mode] = value).expect_err(mode);
-            assert!(error.contains(word), "{error}");
+            assert_eq!(read(&older(flag)), Ok(pooling));
+            let newer =
+                json!({"embedding_dimension": 8, "pooling_mode": mode, "include_prompt": true});
+            assert_eq!(read(&newer), Ok(pooling));
+            let listed = json!({"embedding_dimension": 8, "pooling_mode": [mode]});
+            assert_eq!(read(&listed), Ok(pooling));
+            assert_eq!(pooling.for_engine(8), older(flag));
         }
     }
 
     #[test]
-    fn a_pooling_mode_that_is_not_given_is_named() {
-        let error = read(|config| {
-            config
-                .as_object_mut()
-                .expect("an object")
-                .remove("pooling_mode_max_tokens");
-        })
-        .expect_err("missing");
-        assert!(error.contains("pooling_mode_max_tokens"), "{error}");
+    fn what_is_not_said_is_as_the_library_has_it() {
+        assert_eq!(
+            read(&json!({"word_embedding_dimension": 8})),
+            Ok(Pooling::Mean)
+        );
+        let last = json!({"embedding_dimension": 8, "pooling_mode_lasttoken": true});
+        assert_eq!(read(&last), Ok(Pooling::LastToken));
+    }
+
+    #[test]
+    fn one_mode_that_the_engine_has_is_needed() {
+        for (field, value, word) in [
+            ("pooling_mode_lasttoken", json!(true), "mean and lasttoken"),
+            (
+                "pooling_mode_cls_token",
+                json!("yes"),
+                "pooling_mode_cls_token",
+            ),
+            ("pooling_mode", json!("cls"), "is cls"),
+            ("pooling_mode", json!(["mean", "max"]), "mean and max"),
+            ("pooling_mode", json!(7), "pooling_mode"),
+            ("word_embedding_dimension", json!(9), "9 numbers"),
+            ("include_prompt", json!(false), "prompt"),
+        ] {
+            let mut config = older("pooling_mode_mean_tokens");
+            config[field] = value;
+            let error = read(&config).expect_err(field);
+            assert!(error.contains(word), "{error}");
+        }
     }
 }

@@ -1,13 +1,11 @@
 //! Gemma 3: every image is made a square of the size of its SigLIP encoder and becomes the same number of
 //! tokens.
 
-use std::path::Path;
-
 use image::imageops::FilterType;
 use serde::Deserialize;
 use tokenizers::Tokenizer;
 
-use super::processor::{MAX_FILE, Preprocessor, Processor, invalid};
+use super::processor::{MAX_FILE, Preprocessor, Processor};
 use crate::{
     failure::Failure,
     inspect::{directory_files::DirectoryFiles, files},
@@ -48,7 +46,7 @@ fn default_patch_size() -> u32 {
 /// How the model in these files takes images.
 pub(super) fn rule(
     files: &DirectoryFiles,
-    preprocessor: &Path,
+    preprocessor: &Preprocessor,
     processor: &Processor,
     tokenizer: &Tokenizer,
 ) -> Result<ImageRule, Failure> {
@@ -75,8 +73,7 @@ pub(super) fn rule(
             config.image_token_index
         )));
     }
-    let preprocessor = Preprocessor::read(preprocessor)?;
-    check(&preprocessor, side)?;
+    check(preprocessor, side)?;
     Ok(ImageRule {
         prompt_text: BEGIN,
         placeholder: BEGIN,
@@ -121,7 +118,7 @@ fn check(preprocessor: &Preprocessor, side: u32) -> Result<(), Failure> {
         ("rescale_factor", preprocessor.rescale_factor.is_some()),
     ];
     if let Some((name, _)) = given.iter().find(|(_, given)| !given) {
-        return Err(invalid(format!("has no {name}")));
+        return Err(preprocessor.invalid(format!("has no {name}")));
     }
     if preprocessor.do_pan_and_scan == Some(true) {
         return Err(Failure::unusable(
@@ -132,7 +129,7 @@ fn check(preprocessor: &Preprocessor, side: u32) -> Result<(), Failure> {
     let size = preprocessor.size.as_ref();
     let is_side = |name| size.and_then(|size| size.get(name)) == Some(&side);
     if !is_side("height") || !is_side("width") {
-        return Err(invalid(format!(
+        return Err(preprocessor.invalid(format!(
             "does not bring images to the {side} x {side} pixels of config.json"
         )));
     }

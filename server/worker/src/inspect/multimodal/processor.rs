@@ -1,10 +1,11 @@
 //! What the files of a model say about how images are prepared.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, path::Path};
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
-use crate::failure::Failure;
+use crate::{failure::Failure, inspect::files};
 
 /// Longest file in bytes.
 pub(super) const MAX_FILE: u64 = 16 << 20;
@@ -15,11 +16,22 @@ pub(super) struct Processor {
     #[serde(alias = "image_seq_length")]
     pub(super) image_seq_len: Option<usize>,
     pub(super) chat_template: Option<String>,
+    /// What would else be in preprocessor_config.json, as transformers 5 writes it.
+    image_processor: Option<Map<String, Value>>,
+}
+
+/// The fields of preprocessor_config.json, or of what stands for it.
+pub(super) struct PreprocessorFields {
+    file: &'static str,
+    pub(super) fields: Map<String, Value>,
 }
 
 /// What preprocessor_config.json says, in the types that the engine reads it as.
 #[derive(Deserialize)]
 pub(super) struct Preprocessor {
+    /// The file that says it.
+    #[serde(skip)]
+    file: &'static str,
     pub(super) do_resize: Option<bool>,
     pub(super) do_rescale: Option<bool>,
     pub(super) do_normalize: Option<bool>,
@@ -41,10 +53,50 @@ pub(super) struct Preprocessor {
     _image_std: Option<[f64; 3]>,
 }
 
-/// Why a preprocessor_config.json is refused.
-pub(super) fn invalid(what: impl std::fmt::Display) -> Failure {
-    Failure::unusable(format!(
-        "preprocessor_config.json {what}, which the engine cannot do. Get the preprocessor_config.json that \
-         belongs to the model."
-    ))
+impl PreprocessorFields {
+    /// Those of the model in this directory. What is in processor_config.json counts first, as in the reference.
+    pub(super) fn read(directory: &Path, processor: &mut Processor) -> Result<Self, Failure> {
+        if let Some(fields) = processor.image_processor.take() {
+            let file = "processor_config.json";
+            return Ok(Self { file, fields });
+        }
+        let file = "preprocessor_config.json";
+        let path = directory.join(file);
+        if !path
+            .try_exists()
+            .map_err(|e| files::cannot_read(&path, &e))?
+        {
+            return Err(Failure::unusable(
+                "The directory has no preprocessor_config.json, and no processor_config.json with an image_processor: one of \
+                 them says how images are prepared. Add the file that belongs to the model.",
+            ));
+        }
+        let fields = files::read_json(&path, MAX_FILE)?;
+        Ok(Self { file, fields })
+    }
+
+    /// What they say.
+    pub(super) fn preprocessor(&self) -> Result<Preprocessor, Failure> {
+        let read = serde_json::from_value::<Preprocessor>(self.fields.clone().into());
+        let preprocessor = read.map_err(|e| {
+            Failure::unusable(format!(
+                "{} is malformed: {e}. Get an intact copy of the file.",
+                self.file
+            ))
+        })?;
+        Ok(Preprocessor {
+            file: self.file,
+            ..preprocessor
+        })
+    }
+}
+
+impl Preprocessor {
+    /// Why it is refused.
+    pub(super) fn invalid(&self, what: impl std::fmt::Display) -> Failure {
+        Failure::unusable(format!(
+            "{0} {what}, which the engine cannot do. Get the {0} that belongs to the model.",
+            self.file
+        ))
+    }
 }

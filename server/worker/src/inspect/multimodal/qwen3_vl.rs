@@ -1,12 +1,10 @@
 //! Qwen3-VL: an image is brought to whole cells at about its own size and becomes a token for each.
 
-use std::path::Path;
-
 use image::imageops::FilterType;
 use serde::Deserialize;
 use tokenizers::Tokenizer;
 
-use super::processor::{MAX_FILE, Preprocessor, invalid};
+use super::processor::{MAX_FILE, Preprocessor};
 use crate::{
     failure::Failure,
     inspect::{directory_files::DirectoryFiles, files},
@@ -57,7 +55,7 @@ fn default_pair() -> u32 {
 /// How the model in these files takes images.
 pub(super) fn rule(
     files: &DirectoryFiles,
-    preprocessor: &Path,
+    preprocessor: &Preprocessor,
     tokenizer: &Tokenizer,
 ) -> Result<ImageRule, Failure> {
     let config: Config = files::read_json(&files.config, MAX_FILE)?;
@@ -74,7 +72,6 @@ pub(super) fn rule(
             )));
         }
     }
-    let preprocessor = Preprocessor::read(preprocessor)?;
     Ok(ImageRule {
         prompt_text: "<|vision_start|><|image_pad|><|vision_end|>",
         placeholder: TOKEN,
@@ -82,7 +79,7 @@ pub(super) fn rule(
         token: TOKEN,
         after: "",
         others: &[(BEGIN, 1), (END, 1), (VIDEO, 0)],
-        sizing: sizing(&config.vision_config, &preprocessor)?,
+        sizing: sizing(&config.vision_config, preprocessor)?,
         filter: preprocessor.filter(FilterType::CatmullRom)?,
     })
 }
@@ -102,13 +99,13 @@ fn sizing(vision: &Vision, preprocessor: &Preprocessor) -> Result<ImageSizing, F
         ),
     ] {
         if said != Some(needed) || !(1..=64).contains(&needed) {
-            return Err(invalid(format!(
-                "does not have the {name} {needed} of config.json"
-            )));
+            return Err(
+                preprocessor.invalid(format!("does not have the {name} {needed} of config.json"))
+            );
         }
     }
     if preprocessor.do_resize == Some(false) {
-        return Err(invalid("leaves images at any size"));
+        return Err(preprocessor.invalid("leaves images at any size"));
     }
     let edge = |name| {
         preprocessor
@@ -124,9 +121,9 @@ fn sizing(vision: &Vision, preprocessor: &Preprocessor) -> Result<ImageSizing, F
     let max_pixels = max_pixels.min(MAX_PIXELS);
     // Sizes are rounded to whole cells, which has to be possible between the two.
     if max_pixels < cell || min_pixels.saturating_mul(4) > max_pixels {
-        return Err(invalid(format!(
-            "has images of {min_pixels} to {max_pixels} pixels"
-        )));
+        return Err(
+            preprocessor.invalid(format!("has images of {min_pixels} to {max_pixels} pixels"))
+        );
     }
     Ok(ImageSizing::Cells {
         patch: vision.patch_size,

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::class::Class;
+
 /// Fields of tokenizer_config.json that name one special token, in the order in which those are added.
 const NAMED: [&str; 7] = [
     "bos_token",
@@ -26,7 +28,32 @@ pub(in crate::inspect) struct TokenizerSidecars {
     /// Ids of tokens by their texts: added_tokens.json.
     pub(in crate::inspect) added: Map<String, Value>,
     /// The type of the model, by config.json.
-    pub(in crate::inspect) model_type: String,
+    pub(in crate::inspect) model_type: Option<String>,
+    /// The class that config.json names.
+    pub(in crate::inspect) model_class: Option<String>,
+    /// The version of transformers that wrote config.json.
+    pub(in crate::inspect) written_by: Option<String>,
+}
+
+impl TokenizerSidecars {
+    /// Completes the special tokens by those that the class has where no file says which they are.
+    pub(super) fn settle(&mut self, class: Class) {
+        let listed = self.config.contains_key("added_tokens_decoder");
+        let in_files = |name: &str| {
+            let config = self.config.get(name);
+            config.or_else(|| self.special.get(name).filter(|_| !listed))
+        };
+        let mut tokens = Map::new();
+        for (name, text) in class.special() {
+            let token = in_files(name).cloned();
+            tokens.insert((*name).to_owned(), token.unwrap_or_else(|| (*text).into()));
+        }
+        // Those of the class come first.
+        for (name, value) in std::mem::take(&mut self.config) {
+            tokens.insert(name, value);
+        }
+        self.config = tokens;
+    }
 }
 
 /// An added token.
@@ -87,15 +114,24 @@ impl Token {
     }
 }
 
-/// Changes and completes the added tokens of a tokenizer.json with these fields.
-pub(super) fn complete(tokenizer: &mut Map<String, Value>, sidecars: &TokenizerSidecars) {
-    let mut there = added_in(tokenizer);
+/// Changes and completes the added tokens of a tokenizer.json with these fields. A class that makes its own tokenizer
+/// begins without any.
+pub(super) fn complete(
+    class: Class,
+    tokenizer: &mut Map<String, Value>,
+    sidecars: &TokenizerSidecars,
+) {
+    let written = added_in(tokenizer);
+    let mut there = match class {
+        Class::AsWritten => written.clone(),
+        _ => Vec::new(),
+    };
     let vocabulary = tokenizer
         .get("model")
         .and_then(|model| model.get("vocab"))
         .and_then(Value::as_object);
-    let to_add = to_add(&there, sidecars);
-    if to_add.is_empty() {
+    let to_add = to_add(&there, &written, sidecars);
+    if class == Class::AsWritten && to_add.is_empty() {
         return;
     }
     for mut token in to_add {
@@ -113,8 +149,66 @@ pub(super) fn complete(tokenizer: &mut Map<String, Value>, sidecars: &TokenizerS
         let next = there.iter().map(|(id, _)| id + 1).max().unwrap_or(0);
         there.push((known.unwrap_or(next.max(size)), token));
     }
+    match class {
+        Class::Qwen2 => plain(&mut there, sidecars),
+        Class::Cohere => specialize(&mut there, sidecars),
+        _ => {}
+    }
     let entries: Vec<Value> = there.iter().map(|(id, token)| token.entry(*id)).collect();
     tokenizer.insert("added_tokens".into(), entries.into());
+}
+
+/// Makes special tokens such as are known by their texts only.
+fn plain(there: &mut [(u64, Token)], sidecars: &TokenizerSidecars) {
+    let listed = sidecars.config.contains_key("added_tokens_decoder");
+    let named = named(sidecars, listed).into_iter().map(|(_, token)| token);
+    let special: Vec<Token> = named.chain(extras(sidecars, listed)).collect();
+    for (_, token) in there {
+        if special.iter().any(|it| it.content == token.content) {
+            *token = Token::special(&token.content);
+        }
+    }
+}
+
+/// Makes tokens special that are among the special ones without a name.
+fn specialize(there: &mut [(u64, Token)], sidecars: &TokenizerSidecars) {
+    let listed = sidecars.config.contains_key("added_tokens_decoder");
+    let extras = extras(sidecars, listed);
+    for (_, token) in there {
+        if let Some(extra) = extras.iter().find(|it| it.content == token.content) {
+            *token = Token {
+                special: true,
+                ..extra.clone()
+            };
+        }
+    }
+}
+
+/// Text of the special token of this name.
+pub(super) fn content(sidecars: &TokenizerSidecars, name: &str) -> Option<String> {
+    let listed = sidecars.config.contains_key("added_tokens_decoder");
+    let mut named = named(sidecars, listed).into_iter();
+    let (_, token) = named.find(|(other, _)| other == name)?;
+    Some(token.content)
+}
+
+/// Id of a token of a tokenizer.json with these fields.
+pub(super) fn id(tokenizer: &Map<String, Value>, content: &str) -> Option<u64> {
+    let mut added = added_in(tokenizer).into_iter();
+    let added = added.find(|(_, token)| token.content == content);
+    let vocabulary = tokenizer.get("model").and_then(|model| model.get("vocab"));
+    let known = vocabulary.and_then(|vocabulary| vocabulary.get(content)?.as_u64());
+    added.map(|(id, _)| id).or(known)
+}
+
+/// Number of tokens of a tokenizer.json with these fields.
+pub(super) fn size(tokenizer: &Map<String, Value>) -> usize {
+    let vocabulary = tokenizer.get("model").and_then(|model| model.get("vocab"));
+    let vocabulary = vocabulary.and_then(Value::as_object);
+    let is_new = |token: &Token| vocabulary.is_none_or(|it| !it.contains_key(&token.content));
+    let added = added_in(tokenizer);
+    let new = added.iter().filter(|(_, token)| is_new(token)).count();
+    vocabulary.map_or(0, Map::len) + new
 }
 
 /// The token that ends a text, if none of the files has it. The reference gives it a row that the model has not.
@@ -147,7 +241,12 @@ fn added_in(tokenizer: &Map<String, Value>) -> Vec<(u64, Token)> {
 }
 
 /// Tokens that are to be added to those that are there, in order; or that take the place of one with the same text.
-fn to_add(there: &[(u64, Token)], sidecars: &TokenizerSidecars) -> Vec<Token> {
+/// `written`: those of tokenizer.json.
+fn to_add(
+    there: &[(u64, Token)],
+    written: &[(u64, Token)],
+    sidecars: &TokenizerSidecars,
+) -> Vec<Token> {
     let listed = sidecars.config.get("added_tokens_decoder");
     let listed = listed.and_then(Value::as_object);
     let named = named(sidecars, listed.is_some());
@@ -159,7 +258,7 @@ fn to_add(there: &[(u64, Token)], sidecars: &TokenizerSidecars) -> Vec<Token> {
             listed.iter().filter_map(token).collect()
         }
         None => in_old_file(sidecars, &named)
-            .chain(there.iter().cloned())
+            .chain(written.iter().cloned())
             .collect(),
     };
     let mut all: Vec<Token> = by_id.into_values().collect();

@@ -37,7 +37,7 @@ pub(super) const ALL: &[Architecture] = &[
         fields: &[
             SIZES,
             &[
-                Field::activation("hidden_act", "gelu_pytorch_tanh"),
+                Field::old_activation("hidden_act", "gelu_pytorch_tanh"),
                 rms(1e-6),
                 context(8192),
                 TIED,
@@ -71,7 +71,7 @@ pub(super) const ALL: &[Architecture] = &[
     },
     Architecture {
         name: "Gemma3ForCausalLM",
-        fields: &[GEMMA3],
+        fields: &[GEMMA3, GEMMA3_HEAD],
         fixed: &[ONE_DIRECTION],
         rope: RopeForm::Gemma3,
         theta: 1e6,
@@ -122,7 +122,7 @@ pub(super) const ALL: &[Architecture] = &[
         name: "Qwen2ForCausalLM",
         fields: &[SIZES, &[SILU, rms(1e-6), context(32_768), UNTIED]],
         fixed: &[HEAD_DIM],
-        window: WindowForm::SwitchedShort,
+        window: WindowForm::SwitchedShort(Some(4096)),
         tensors: Tensors::Qwen2,
         ..PLAIN
     },
@@ -170,12 +170,13 @@ pub(super) const ALL: &[Architecture] = &[
                 context(32_768),
                 TIED,
                 Field::count("no_rope_layer_interval", 4),
+                Field::per_layer("no_rope_layers"),
             ],
         ],
         fixed: &[HEAD_DIM, NO_ATTENTION_BIAS, NO_MLP_BIAS],
         rope: RopeForm::Llama,
         theta: 2e6,
-        window: WindowForm::SwitchedShort,
+        window: WindowForm::SwitchedShort(None),
         ..PLAIN
     },
     Architecture {
@@ -199,7 +200,7 @@ pub(super) const ALL: &[Architecture] = &[
 ];
 
 /// As the engine has them in one struct for models with and without images.
-const GEMMA3: &[Field] = &[
+pub(super) const GEMMA3: &[Field] = &[
     Field::count("vocab_size", 262_208),
     Field::count("hidden_size", 2304),
     Field::count("intermediate_size", 9216),
@@ -210,9 +211,10 @@ const GEMMA3: &[Field] = &[
     Field::activation("hidden_activation", "gelu_pytorch_tanh"),
     rms(1e-6),
     context(131_072),
-    TIED,
     Field::flag("attention_bias", false),
     Field::optional("attn_logit_softcapping"),
-    Field::optional("final_logit_softcapping"),
     Field::count("query_pre_attn_scalar", 256),
 ];
+
+/// What counts for its head.
+pub(super) const GEMMA3_HEAD: &[Field] = &[TIED, Field::optional("final_logit_softcapping")];

@@ -4,7 +4,7 @@ use crate::inspect::architecture::{
     definition::Architecture,
     field::{Default, Field, FieldConstraint},
     rope::RopeForm,
-    tensors::Tensors,
+    tensors::{Naming, Tensors},
     window::WindowForm,
 };
 
@@ -51,5 +51,6 @@ pub(super) const PLAIN: Architecture = Architecture {
     rotated: None,
     window: WindowForm::None,
     tensors: Tensors::Llama,
+    naming: Naming::TEXT,
     wrong: None,
 };

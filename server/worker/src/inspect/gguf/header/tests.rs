@@ -71,6 +71,19 @@ fn an_intact_header_is_read() {
 }
 
 #[test]
+fn scores_may_be_whole_numbers() {
+    let list = |kind: u32, scores: [[u8; 4]; 2]| {
+        let list = [kind.to_le_bytes().to_vec(), 2u64.to_le_bytes().to_vec()];
+        let list = [list.concat(), scores.concat()].concat();
+        let bytes = [start(0, 1), value(SCORES, 9, &list)].concat();
+        parse(&bytes).expect("a header").values[SCORES].clone()
+    };
+    let expected = Value::Scores(vec![-1.0, 2.0]);
+    assert_eq!(list(5, [-1, 2].map(i32::to_le_bytes)), expected);
+    assert_eq!(list(6, [-1.0, 2.0].map(f32::to_le_bytes)), expected);
+}
+
+#[test]
 fn every_cut_is_noticed() {
     let bytes = intact();
     for length in 0..bytes.len() {

@@ -1,0 +1,242 @@
+//! The requests of a call, read as they come, whether or not somebody takes them.
+//!
+//! What nobody reads holds up the whole connection, and small requests end it: HTTP/2 suffers only so many small frames
+//! that wait. So a few requests wait here, and what is beyond is refused one by one. Only a caller that reads none of its
+//! refusals is read no further.
+
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt};
+use hangar_client::inference::ModelInferRequest;
+use prost::Message;
+use tokio::sync::{
+    OwnedSemaphorePermit, Semaphore,
+    mpsc::{self, error::TrySendError},
+    oneshot,
+};
+use tonic::Status;
+
+/// What comes of the requests of a call.
+pub(super) struct Incoming {
+    /// Those that wait, in order. An error is the last.
+    pub(super) waiting: mpsc::Receiver<Result<Waiting, Status>>,
+    /// Those for which there is no place.
+    pub(super) refused: mpsc::Receiver<Refused>,
+    /// Whether they were read to their end.
+    pub(super) read: oneshot::Receiver<()>,
+}
+
+/// A request that waits.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    request: ModelInferRequest,
+    _room: OwnedSemaphorePermit,
+}
+
+/// What identifies a request for which there is no place.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) model: String,
+    pub(super) id: String,
+    _room: OwnedSemaphorePermit,
+}
+
+/// Reads the requests.
+struct Reader {
+    waiting: mpsc::Sender<Result<Waiting, Status>>,
+    refused: mpsc::Sender<Refused>,
+    /// In bytes.
+    room: Arc<Semaphore>,
+    room_for_refused: Arc<Semaphore>,
+}
+
+/// Requests of a call that wait, and their length in bytes together, as far as one alone is not longer.
+pub(super) const MAX_WAITING: usize = 1024;
+const MAX_WAITING_BYTES: u32 = 64 << 20;
+
+/// Refusals that were not taken, and bytes of the names in them.
+const MAX_REFUSED: usize = 65_536;
+const MAX_REFUSED_BYTES: u32 = 4 << 20;
+
+/// What comes of `requests` while the future runs, which ends with them, or when nobody wants them any more.
+pub(super) fn incoming<R>(requests: R) -> (Incoming, impl Future<Output = ()> + Send)
+where
+    R: Stream<Item = Result<ModelInferRequest, Status>> + Send + Unpin,
+{
+    let (waiting, next) = mpsc::channel(MAX_WAITING);
+    let (refused, next_refused) = mpsc::channel(MAX_REFUSED);
+    let (ended, read) = oneshot::channel();
+    let reader = Reader {
+        waiting,
+        refused,
+        room: semaphore(MAX_WAITING_BYTES),
+        room_for_refused: semaphore(MAX_REFUSED_BYTES),
+    };
+    let incoming = Incoming {
+        waiting: next,
+        refused: next_refused,
+        read,
+    };
+    let reading = async move {
+        reader.read(requests).await;
+        // A caller that went away hears nothing any more.
+        let _ = ended.send(());
+    };
+    (incoming, reading)
+}
+
+impl Waiting {
+    /// The request, which waits no more.
+    pub(super) fn request(self) -> ModelInferRequest {
+        self.request
+    }
+}
+
+impl Reader {
+    async fn read<R>(&self, mut requests: R)
+    where
+        R: Stream<Item = Result<ModelInferRequest, Status>> + Unpin,
+    {
+        loop {
+            let next = tokio::select! {
+                () = self.waiting.closed() => return,
+                next = requests.next() => next,
+            };
+            let wanted = match next {
+                Some(Ok(request)) => self.take(request).await,
+                Some(Err(status)) => {
+                    // Nobody may hear of it.
+                    let _ = self.waiting.send(Err(status)).await;
+                    return;
+                }
+                None => return,
+            };
+            if !wanted {
+                return;
+            }
+        }
+    }
+
+    /// Has `request` wait or refuses it; says whether somebody wants to hear of it.
+    async fn take(&self, request: ModelInferRequest) -> bool {
+        let length = bytes(request.encoded_len(), MAX_WAITING_BYTES);
+        let room = self.room.clone().try_acquire_many_owned(length);
+        let Ok(room) = room else {
+            return self.refuse(request).await;
+        };
+        let waiting = Waiting {
+            request,
+            _room: room,
+        };
+        match self.waiting.try_send(Ok(waiting)) {
+            Ok(()) => true,
+            Err(TrySendError::Full(Ok(waiting))) => self.refuse(waiting.request()).await,
+            Err(_) => false,
+        }
+    }
+
+    async fn refuse(&self, request: ModelInferRequest) -> bool {
+        let ModelInferRequest { model_name, id, .. } = request;
+        let length = bytes(model_name.len() + id.len(), MAX_REFUSED_BYTES);
+        let room = self.room_for_refused.clone().acquire_many_owned(length);
+        let room = tokio::select! {
+            () = self.refused.closed() => return false,
+            room = room => room,
+        };
+        // The semaphore is never closed.
+        let Ok(room) = room else { return false };
+        let refused = Refused {
+            model: model_name,
+            id,
+            _room: room,
+        };
+        self.refused.send(refused).await.is_ok()
+    }
+}
+
+fn semaphore(permits: u32) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(permits as usize))
+}
+
+/// So many bytes as there is room for at all.
+fn bytes(length: usize, room: u32) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX).min(room)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures::stream;
+
+    use super::*;
+
+    fn requests(
+        count: usize,
+        bytes: usize,
+    ) -> impl Stream<Item = Result<ModelInferRequest, Status>> + Send + Unpin {
+        let contents = Bytes::from(vec![0; bytes]);
+        stream::iter(0..count).map(move |n| {
+            Ok(ModelInferRequest {
+                id: n.to_string(),
+                raw_input_contents: vec![contents.clone()],
+                ..ModelInferRequest::default()
+            })
+        })
+    }
+
+    /// How many of so many requests wait and are refused when nobody takes any.
+    async fn read(count: usize, bytes: usize) -> (usize, usize) {
+        let (mut incoming, reading) = incoming(requests(count, bytes));
+        reading.await;
+        incoming.read.await.expect("all of them");
+        let mut ids = Vec::new();
+        while let Some(waiting) = incoming.waiting.recv().await {
+            ids.push(waiting.expect("a request").request().id);
+        }
+        let waiting = ids.len();
+        while let Some(refused) = incoming.refused.recv().await {
+            ids.push(refused.id);
+        }
+        let expected: Vec<_> = (0..count).map(|n| n.to_string()).collect();
+        assert_eq!(ids, expected);
+        (waiting, count - waiting)
+    }
+
+    #[tokio::test]
+    async fn more_than_may_wait_are_refused() {
+        assert_eq!(read(10, 0).await, (10, 0));
+        assert_eq!(
+            read(3 * MAX_WAITING, 0).await,
+            (MAX_WAITING, 2 * MAX_WAITING)
+        );
+        let most = MAX_WAITING_BYTES as usize;
+        assert_eq!(read(10, most / 4).await, (3, 7));
+        assert_eq!(read(2, 2 * most).await, (1, 1), "a single one always waits");
+    }
+
+    #[tokio::test]
+    async fn an_error_is_the_last() {
+        let broken = stream::iter([Err(Status::internal("broken"))]);
+        let requests = requests(3, 0).chain(broken);
+        let (mut incoming, reading) = incoming(requests.chain(stream::pending()));
+        let reading = async {
+            tokio::select! {
+                () = reading => panic!("there is more to come"),
+                last = async {
+                    for _ in 0..3 {
+                        assert!(incoming.waiting.recv().await.is_some_and(|next| next.is_ok()));
+                    }
+                    incoming.waiting.recv().await
+                } => last,
+            }
+        };
+        assert!(reading.await.is_some_and(|last| last.is_err()));
+    }
+
+    #[tokio::test]
+    async fn reading_ends_when_nobody_wants_more() {
+        let (incoming, reading) = incoming(stream::pending());
+        drop(incoming);
+        reading.await;
+    }
+}

@@ -1,0 +1,93 @@
+//! Streams of reflection: few at a time, and none outlives its responses.
+//!
+//! The library answers a stream in a task that nobody watches, which reads requests until they end. Here they end with the
+//! responses, and the stream has its place until the task has let go of them.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use http_body::{Body, Frame, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
+
+/// The requests of a stream.
+pub struct Requests<B> {
+    inner: B,
+    ended: Pin<Box<WaitForCancellationFutureOwned>>,
+    _place: Arc<OwnedSemaphorePermit>,
+}
+
+/// The responses of a stream.
+pub(super) struct Responses<B> {
+    inner: B,
+    _open: OpenStream,
+}
+
+/// Ends the requests of a stream when it is dropped.
+pub(super) struct OpenStream {
+    _end: DropGuard,
+    _place: Arc<OwnedSemaphorePermit>,
+}
+
+/// A stream with these requests, unless there are as many as `places` has.
+pub(super) fn open<B>(places: &Arc<Semaphore>, requests: B) -> Option<(Requests<B>, OpenStream)> {
+    let place = Arc::new(places.clone().try_acquire_owned().ok()?);
+    let end = CancellationToken::new();
+    let requests = Requests {
+        inner: requests,
+        ended: Box::pin(end.clone().cancelled_owned()),
+        _place: place.clone(),
+    };
+    let open = OpenStream {
+        _end: end.drop_guard(),
+        _place: place,
+    };
+    Some((requests, open))
+}
+
+impl OpenStream {
+    /// The responses of the stream, which is open as long as they are there.
+    pub(super) fn responses<B>(self, inner: B) -> Responses<B> {
+        Responses { inner, _open: self }
+    }
+}
+
+impl<B: Body + Unpin> Body for Requests<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        if self.ended.poll_unpin(context).is_ready() {
+            return Poll::Ready(None);
+        }
+        Pin::new(&mut self.inner).poll_frame(context)
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Responses<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        Pin::new(&mut self.inner).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,99 @@
+//! What is said of each call: its codes in its comment, and that there is such a call in the tour of the API.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+use prost_types::FileDescriptorSet;
+
+use crate::{PUBLIC, compile, protos, workspace};
+
+/// The page that shows what the API does.
+const TOUR: &str = "docs/api.md";
+
+/// The codes of gRPC but OK.
+const CODES: [&str; 16] = [
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+/// Codes and reasons in a comment, as in `NOT_FOUND/MODEL_NOT_FOUND`; those behind the first of a code stand alone.
+fn codes(comment: &str) -> Vec<(String, String)> {
+    let joined = comment.replace("/\n", "/").replace("/ ", "/");
+    let words = joined.split(|c: char| !c.is_ascii_uppercase() && c != '_' && c != '/');
+    let pairs = words.filter_map(|word| word.split_once('/'));
+    pairs
+        .map(|(code, reason)| (code.to_owned(), reason.to_owned()))
+        .collect()
+}
+
+/// A call of the API.
+struct Call {
+    name: String,
+    comment: String,
+}
+
+/// All of them.
+fn calls(set: &FileDescriptorSet) -> Result<Vec<Call>> {
+    let mut calls = Vec::new();
+    for file in &set.file {
+        let source = file.source_code_info.clone().unwrap_or_default();
+        for (n, service) in (0..).zip(&file.service) {
+            for (m, method) in (0..).zip(&service.method) {
+                // The method `m` of the file's service `n`.
+                let mut places = source.location.iter();
+                let comment = places.find(|place| place.path == [6, n, 2, m]);
+                calls.push(Call {
+                    name: method.name().to_owned(),
+                    comment: comment.context("a comment")?.leading_comments().to_owned(),
+                });
+            }
+        }
+    }
+    ensure!(calls.len() > 15, "{}", calls.len());
+    Ok(calls)
+}
+
+#[test]
+fn every_call_names_its_codes_and_reasons() -> Result<()> {
+    let set = compile(&protos(PUBLIC)?)?;
+    let enums = set.file.iter().flat_map(|file| &file.enum_type);
+    let mut reasons = enums.filter(|choice| choice.name() == "ErrorReason");
+    let reasons = reasons.next().context("the reasons")?.value.iter();
+    let reasons: BTreeSet<_> = reasons
+        .map(|value| value.name().trim_start_matches("ERROR_REASON_"))
+        .collect();
+    for Call { name, comment } in calls(&set)? {
+        let told = comment.split_once("Codes:").map(|(_, told)| codes(told));
+        let told = told.unwrap_or_default();
+        ensure!(!told.is_empty(), "{name} names no codes");
+        for (code, reason) in told {
+            let known = CODES.contains(&&*code) && reasons.contains(&*reason);
+            ensure!(known, "{name}: what is {code}/{reason}?");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_tour_of_the_api_names_every_call() -> Result<()> {
+    let page = std::fs::read_to_string(workspace().join(TOUR))?;
+    let words: BTreeSet<_> = page.split(|c: char| !c.is_ascii_alphanumeric()).collect();
+    for Call { name, .. } in calls(&compile(&protos(PUBLIC)?)?)? {
+        ensure!(words.contains(&*name), "{TOUR} does not name {name}");
+    }
+    Ok(())
+}

@@ -1,0 +1,87 @@
+//! Many requests of one call at once.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use hangar_client::inference::{
+    InferTensorContents, ModelInferRequest, ModelStreamInferResponse,
+    infer_parameter::ParameterChoice, model_infer_request::InferInputTensor,
+};
+use hangar_tests::{
+    raw::{RawCall, RawClient, frame},
+    scripted::{Gate, GenerateScript, Script},
+    server::TestServer,
+};
+use prost::Message;
+
+const REQUESTS: usize = 10_000;
+
+/// Requests of a call that wait, and those beside them that run side by side.
+const WAITING: usize = 1024;
+const TAKEN: usize = 64 + WAITING;
+
+fn request(n: usize) -> ModelInferRequest {
+    let text = InferTensorContents {
+        bytes_contents: vec!["x".into()],
+        ..InferTensorContents::default()
+    };
+    ModelInferRequest {
+        model_name: "m".into(),
+        id: n.to_string(),
+        inputs: vec![InferInputTensor {
+            name: "text_input".into(),
+            datatype: "BYTES".into(),
+            shape: vec![1],
+            contents: Some(text),
+            ..InferInputTensor::default()
+        }],
+        ..ModelInferRequest::default()
+    }
+}
+
+/// The id of a response, and why its request failed, if it did.
+fn id_and_reason(message: &[u8]) -> Result<(usize, Option<String>)> {
+    let response = ModelStreamInferResponse::decode(message)?;
+    let response = response.infer_response.context("no response")?;
+    let reason = response.parameters.get("error_reason");
+    let reason = reason.and_then(|reason| reason.parameter_choice.clone());
+    let reason = reason.and_then(|reason| match reason {
+        ParameterChoice::StringParam(reason) => Some(reason),
+        _ => None,
+    });
+    Ok((response.id.parse()?, reason))
+}
+
+#[hangar_tests::test]
+async fn many_small_requests_at_once_are_all_answered() -> Result<()> {
+    let script = Script::generating(GenerateScript {
+        tokens: Some(1),
+        gate: Some("token".into()),
+        ..GenerateScript::default()
+    });
+    let server = TestServer::scripted().script(&script).start().await?;
+    let gate = Gate::new(&server.directory, "token")?;
+    server.ready().await?;
+    let caller = RawClient::connect(&server.url()).await?;
+    let first = RawCall::of(
+        "/inference.GRPCInferenceService/ModelStreamInfer",
+        &request(0).encode_to_vec(),
+    );
+    let more = (1..REQUESTS).map(|n| frame(&request(n).encode_to_vec()));
+    let mut call = caller.begin(first, more.collect()).await?;
+    let mut ends = BTreeMap::new();
+    while let Some(message) = call.next().await? {
+        let (id, reason) = id_and_reason(&message)?;
+        ends.insert(id, reason);
+        if ends.len() == REQUESTS - TAKEN {
+            gate.open()?;
+        }
+    }
+    assert_eq!(ends.len(), REQUESTS);
+    let (refused, taken): (Vec<_>, Vec<_>) = ends.values().partition(|reason| reason.is_some());
+    let reason = |reason: &&Option<String>| reason.as_deref() == Some("QUEUE_FULL");
+    assert!(refused.iter().all(reason), "{refused:?}");
+    // As many as may wait were there before the first began.
+    assert!((WAITING..=TAKEN).contains(&taken.len()), "{}", taken.len());
+    Ok(())
+}
