@@ -106,17 +106,23 @@ impl<U: Message + Default> Decoder for BoundedDecoder<U> {
         // The message lies there in one piece.
         let message = buffer.chunk();
         let cost = self.counter.cost(message, MAX_DECODED);
-        let bytes = cost.ok_or_else(too_large)? + message.len();
+        let too_large = |field| too_large(self.counter.field_name(field));
+        let bytes = cost.map_err(too_large)? + message.len();
         ROOM.try_with(|room| room.take(bytes)).unwrap_or(Ok(()))?;
         self.inner.decode(buffer)
     }
 }
 
-fn too_large() -> Status {
+/// `field` is the one in which the limit is reached.
+fn too_large(field: Option<&'static str>) -> Status {
     let limit = [("limit".to_owned(), MAX_DECODED.to_string())];
+    let mut details = ErrorDetails::with_error_info("MESSAGE_TOO_LARGE", "hangar.v1", limit);
+    if let Some(field) = field {
+        details.add_bad_request_violation(field, "has too many parts");
+    }
     Status::with_error_details(
         Code::ResourceExhausted,
         "the request has too many parts: its lists take more than 64 MiB of memory",
-        ErrorDetails::with_error_info("MESSAGE_TOO_LARGE", "hangar.v1", limit),
+        details,
     )
 }

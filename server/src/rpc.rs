@@ -11,6 +11,7 @@ mod encoded;
 mod encoded_route;
 mod error;
 mod generate;
+mod guarded_body;
 pub mod health;
 mod inference_service;
 mod info;

@@ -23,6 +23,8 @@ struct Table {
     /// By their full names.
     names: BTreeMap<String, usize>,
     fields: Vec<Fields>,
+    /// What the fields of a message are called, by number.
+    field_names: Vec<BTreeMap<u32, String>>,
 }
 
 /// The fields of a message that take memory of their own, by number.
@@ -106,8 +108,12 @@ impl Counter {
         }
     }
 
-    /// How many bytes `message` takes, as far as it is one; `None` for more than `limit`.
-    pub(super) fn cost(self, message: &[u8], limit: usize) -> Option<usize> {
+    /// How many bytes `message` takes, as far as it is one.
+    ///
+    /// # Errors
+    ///
+    /// Where it takes more than `limit`: the number of its field in which that is reached.
+    pub(super) fn cost(self, message: &[u8], limit: usize) -> Result<usize, u32> {
         let mut reader = Reader {
             bytes: message,
             at: 0,
@@ -125,21 +131,27 @@ impl Counter {
                 continue;
             }
             let Some((taken, inner)) = reader.field(frame) else {
-                return Some(cost);
+                return Ok(cost);
             };
             cost += taken;
             if cost > limit {
-                return None;
+                return Err(frames[0].last);
             }
             let in_group = frame.is_group;
             match inner {
                 Inner::None => {}
                 Inner::Frame(frame) if frames.len() < MAX_DEPTH => frames.push(frame),
                 Inner::EndOfGroup if in_group => drop(frames.pop()),
-                Inner::Frame(_) | Inner::EndOfGroup => return Some(cost),
+                Inner::Frame(_) | Inner::EndOfGroup => return Ok(cost),
             }
         }
-        Some(cost)
+        Ok(cost)
+    }
+
+    /// What the field with this number is called.
+    pub(super) fn field_name(self, number: u32) -> Option<&'static str> {
+        let names = &TABLE.field_names[self.root?];
+        names.get(&number).map(String::as_str)
     }
 }
 
@@ -256,10 +268,14 @@ impl Table {
             .collect();
         for (_, message) in &messages {
             let fields = message.field.iter();
-            let fields = fields.filter_map(|field| {
-                let number = u32::try_from(field.number()).ok()?;
-                Some((number, table.field(field, &entries)?))
-            });
+            let fields =
+                fields.filter_map(|field| Some((u32::try_from(field.number()).ok()?, field)));
+            let names = fields
+                .clone()
+                .map(|(number, field)| (number, field.name().to_owned()));
+            table.field_names.push(names.collect());
+            let fields =
+                fields.filter_map(|(number, field)| Some((number, table.field(field, &entries)?)));
             let fields = fields.collect();
             table.fields.push(fields);
         }

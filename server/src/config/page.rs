@@ -16,7 +16,7 @@ const HIDDEN: [&str; 1] = ["history_interval"];
 const COMMON_VARIABLES: [(&str, &str); 1] = [("otlp_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT")];
 
 /// Settings whose default depends on others or on where the server runs, or which have none: it is told in words.
-const TOLD_IN_WORDS: [&str; 11] = [
+const TOLD_IN_WORDS: [&str; 12] = [
     "data_dir",
     "runtime_dir",
     "model_root",
@@ -26,16 +26,18 @@ const TOLD_IN_WORDS: [&str; 11] = [
     "hub_cache_dir",
     "hub_repositories",
     "memory_limit",
+    "max_request_memory",
     "log_format",
     "otlp_endpoint",
 ];
 
 /// Values, of which each setting takes at least one that is not its default.
-const VALUES: [&str; 13] = [
+const VALUES: [&str; 14] = [
     "7",
     "7s",
     "0.5",
     "8KiB",
+    "1GiB",
     "true",
     "false",
     "127.0.0.1:7",

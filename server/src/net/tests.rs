@@ -2,7 +2,7 @@
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     task::JoinHandle,
 };
 
@@ -19,16 +19,20 @@ struct Server {
 }
 
 impl Server {
-    /// Serves `/` with "here", and `/slow` with nothing: it notifies `started` and waits for ever.
-    async fn start(options: ServeOptions) -> (Self, mpsc::Receiver<()>) {
+    /// Serves `/` and `/slow` with "here"; the second waits until what it sends away is used, which may be never.
+    async fn start(options: ServeOptions) -> (Self, mpsc::Receiver<oneshot::Sender<()>>) {
         let (started, slow) = mpsc::channel(8);
         let router = axum::Router::new()
             .route("/", axum::routing::get(async || "here"))
             .route(
                 "/slow",
                 axum::routing::get(async move || {
-                    started.send(()).await.unwrap();
-                    std::future::pending::<()>().await
+                    let (end, ended) = oneshot::channel();
+                    started.send(end).await.unwrap();
+                    match ended.await {
+                        Ok(()) => "here",
+                        Err(_) => std::future::pending().await,
+                    }
                 }),
             );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -198,20 +202,18 @@ async fn a_connection_that_is_old_gets_no_new_streams_and_keeps_those_that_it_ha
         ..ServeOptions::main(8)
     };
     let (server, mut slow) = Server::start(options).await;
-    let (mut client, ended, mut running) = loop {
-        let (mut client, ended) = server.connect().await;
+    let (mut client, end, running) = loop {
+        let mut client = server.http2().await;
         let mut running = Box::pin(client.send_request(server.get("/slow")));
         tokio::select! {
-            Some(()) = slow.recv() => break (client, ended, running),
+            Some(end) = slow.recv() => break (client, end, running),
             // It was old already.
             _ = running.as_mut() => {}
         }
     };
-    while client.ready().await.is_ok() {
-        tokio::task::yield_now().await;
-    }
-    assert!(futures::poll!(running.as_mut()).is_pending());
-    assert!(!ended.is_finished());
+    while client.send_request(server.get("/")).await.is_ok() {}
+    end.send(()).unwrap();
+    assert_eq!(running.await.unwrap().status(), 200);
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ use tokio::{
 use tonic::Status;
 use tower::{Layer, Service};
 
-use super::{deadline::Deadline, error::ApiError};
+use super::{deadline::Deadline, error::ApiError, guarded_body::GuardedBody};
 
 /// Error of a body.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -58,7 +58,7 @@ struct RequestMemory {
 }
 
 /// What one call has of it, which it gives back at its end.
-struct CallMemory {
+pub struct CallMemory {
     memory: RequestMemory,
     bytes: AtomicUsize,
 }
@@ -82,10 +82,7 @@ struct Pause {
 }
 
 /// A response body during which the call has its memory.
-pub struct ResponseBody<B> {
-    inner: B,
-    _call: Option<Arc<CallMemory>>,
-}
+type ResponseBody<B> = GuardedBody<B, Arc<CallMemory>>;
 
 /// What memory is counted in.
 const UNIT: usize = 64 << 10;
@@ -152,10 +149,7 @@ where
         let answer = within_room(call.clone(), self.inner.call(request));
         let held = async move {
             let answer = answer.await?;
-            Ok(answer.map(|inner| ResponseBody {
-                inner,
-                _call: Some(call),
-            }))
+            Ok(answer.map(|inner| GuardedBody::new(inner, call)))
         };
         held.boxed()
     }
@@ -281,41 +275,6 @@ impl<B> fmt::Debug for RequestBody<B> {
         f.debug_struct("RequestBody")
             .field("claim", &self.claim)
             .finish_non_exhaustive()
-    }
-}
-
-impl<B: Body<Data = Bytes> + Unpin> Body for ResponseBody<B> {
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        Pin::new(&mut self.inner).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
-}
-
-impl<B: Default> Default for ResponseBody<B> {
-    fn default() -> Self {
-        Self {
-            inner: B::default(),
-            _call: None,
-        }
-    }
-}
-
-impl<B> fmt::Debug for ResponseBody<B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseBody").finish_non_exhaustive()
     }
 }
 

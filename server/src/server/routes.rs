@@ -39,8 +39,8 @@ pub(super) struct Apis {
 /// Largest request about models and their entries: a spec with its chat template, and all else that it may say.
 const MAX_SPEC_REQUEST: usize = 1 << 20;
 
-/// Largest request to watch models: as many ids as may be.
-const MAX_WATCH_REQUEST: usize = 256 << 10;
+/// Largest request to watch models: as many ids as may be, and a token that the server takes as one at all.
+const MAX_WATCH_REQUEST: usize = 2 << 20;
 
 /// Largest request about a session: an id, or a name.
 const MAX_SESSION_REQUEST: usize = 4 << 10;

@@ -37,7 +37,7 @@ use std::{fs::File, io::IsTerminal, path::Path, time::Duration};
 use anyhow::Context;
 use hangar_client::status::StatusService;
 use hangar_worker_protocol::{
-    ExitCode, PROTOCOL_VERSION,
+    ExitCode, MAX_REQUEST, PROTOCOL_VERSION,
     frame::{self, FrameError},
     processor::{self, Level},
     v1::{
@@ -61,9 +61,6 @@ use crate::{
 /// Threads for calls; the engine has its own, and so has what blocks. A second one would wake for each token,
 /// and take its time from the engine.
 const CALL_THREADS: usize = 1;
-
-/// Largest request in bytes: a long prompt. The server's own limit is below it.
-const MAX_REQUEST: usize = 64 << 20;
 
 /// How long the last answers may take to leave when the worker ends.
 const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);

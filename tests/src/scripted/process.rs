@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result};
 use hangar_client::v1::{DataType, ModelFormat, ModelKind, ModelMetadata};
 use hangar_worker_protocol::{
-    frame,
+    MAX_REQUEST, frame,
     v1::{
         ModelInspection, ProgressMeasure, WorkerConfig, WorkerFailure, WorkerReady,
         worker_config::Source, worker_ready::Outcome, worker_service_server::WorkerServiceServer,
@@ -112,8 +112,9 @@ async fn serve(config: &WorkerConfig, script: Script, directory: PathBuf) -> Res
         tokio::time::sleep(Duration::from_millis(script.ready_after_ms)).await;
     }
     say_ready(config, script).await?;
+    let service = WorkerServiceServer::new(Service(Arc::clone(&worker)));
     let served = Server::builder()
-        .add_service(WorkerServiceServer::new(Service(Arc::clone(&worker))))
+        .add_service(service.max_decoding_message_size(MAX_REQUEST))
         .serve_with_incoming_shutdown(
             UnixListenerStream::new(listener),
             worker.stopping.cancelled(),

@@ -95,7 +95,7 @@ fn listed() -> BTreeSet<String> {
 
 fn exceeds<M: Message + Name>(message: &[u8]) -> bool {
     let counter = Counter::of(&M::full_name());
-    counter.cost(message, MAX_DECODED).is_none()
+    counter.cost(message, MAX_DECODED).is_err()
 }
 
 fn takes<M: Message + Name>(message: &M) -> bool {

@@ -9,23 +9,18 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
 use futures::FutureExt;
-use http_body::{Body, Frame, SizeHint};
+use http_body::{Body, Frame};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
+
+use crate::rpc::guarded_body::GuardedBody;
 
 /// The requests of a stream.
 pub struct Requests<B> {
     inner: B,
     ended: Pin<Box<WaitForCancellationFutureOwned>>,
     _place: Arc<OwnedSemaphorePermit>,
-}
-
-/// The responses of a stream.
-pub(super) struct Responses<B> {
-    inner: B,
-    _open: OpenStream,
 }
 
 /// Ends the requests of a stream when it is dropped.
@@ -52,8 +47,8 @@ pub(super) fn open<B>(places: &Arc<Semaphore>, requests: B) -> Option<(Requests<
 
 impl OpenStream {
     /// The responses of the stream, which is open as long as they are there.
-    pub(super) fn responses<B>(self, inner: B) -> Responses<B> {
-        Responses { inner, _open: self }
+    pub(super) fn responses<B>(self, inner: B) -> GuardedBody<B, Self> {
+        GuardedBody::new(inner, self)
     }
 }
 
@@ -69,25 +64,5 @@ impl<B: Body + Unpin> Body for Requests<B> {
             return Poll::Ready(None);
         }
         Pin::new(&mut self.inner).poll_frame(context)
-    }
-}
-
-impl<B: Body<Data = Bytes> + Unpin> Body for Responses<B> {
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        Pin::new(&mut self.inner).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
     }
 }

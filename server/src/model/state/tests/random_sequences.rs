@@ -135,7 +135,7 @@ fn event_of(kind: EventKind) -> (u32, BoxedStrategy<Event>) {
             };
             (2, any_failure().prop_map(exited).boxed())
         }
-        EventKind::Drained => only(1, Event::Drained),
+        EventKind::Drained => only(3, Event::Drained),
         EventKind::DrainExpired => only(1, Event::DrainExpired),
         EventKind::Unreaped => only(1, Event::Unreaped),
         EventKind::Verified => (3, Just(()).prop_map(|()| verified()).boxed()),
@@ -173,7 +173,7 @@ fn possible(harness: &ModelHarness, state: &State, event: &Event) -> bool {
 fn every_state_is_reached_and_every_event_has_a_meaning() {
     let mut runner = TestRunner::deterministic();
     let (mut reached, mut events) = (HashSet::new(), HashSet::new());
-    for _ in 0..1_000 {
+    for _ in 0..10_000 {
         let mut harness = ModelHarness::default();
         let mut state = State::Unloaded;
         let sequence = any_events().new_tree(&mut runner).expect("events");

@@ -219,18 +219,24 @@ mod tests {
         let broken = stream::iter([Err(Status::internal("broken"))]);
         let requests = requests(3, 0).chain(broken);
         let (mut incoming, reading) = incoming(requests.chain(stream::pending()));
-        let reading = async {
-            tokio::select! {
-                () = reading => panic!("there is more to come"),
-                last = async {
-                    for _ in 0..3 {
-                        assert!(incoming.waiting.recv().await.is_some_and(|next| next.is_ok()));
-                    }
-                    incoming.waiting.recv().await
-                } => last,
-            }
-        };
-        assert!(reading.await.is_some_and(|last| last.is_err()));
+        reading.await;
+        for _ in 0..3 {
+            assert!(
+                incoming
+                    .waiting
+                    .recv()
+                    .await
+                    .is_some_and(|next| next.is_ok())
+            );
+        }
+        assert!(
+            incoming
+                .waiting
+                .recv()
+                .await
+                .is_some_and(|last| last.is_err())
+        );
+        assert!(incoming.waiting.recv().await.is_none());
     }
 
     #[tokio::test]
