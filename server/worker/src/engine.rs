@@ -25,6 +25,7 @@ pub(crate) mod sampling;
 pub(crate) mod scheduler;
 pub(crate) mod send_throttle;
 mod support;
+mod text_refusal;
 pub(crate) mod token_rules;
 pub(crate) mod token_selector;
 mod tools;

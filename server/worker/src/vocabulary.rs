@@ -2,6 +2,7 @@
 
 mod decoding;
 mod text;
+mod text_error;
 mod text_memory;
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::{
     decoding::Decoding,
     text::{TextMode, TokenText},
+    text_error::TextError,
     text_memory::TextMemoryShare,
 };
 
@@ -22,17 +24,6 @@ pub(crate) const SLICE: usize = 256 << 10;
 
 /// Tokens that a text cut in two may have more than the whole, at most: those of a few long words.
 const CUT: usize = 256;
-
-/// Why a text was not split into tokens, or tokens were not put together.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum TextError {
-    /// The tokenizer refuses it.
-    #[error("{0}")]
-    Refused(String),
-    /// Nobody waits for it any more.
-    #[error("nobody waits for it any more")]
-    Cancelled,
-}
 
 /// The model's tokens.
 #[derive(Clone)]

@@ -12,7 +12,7 @@ use crate::{
         Engine,
         conversation::{Conversation, PlacedImage},
         json::{json_object, json_text},
-        prompt::{plain_refused, text_refused},
+        text_refusal::{plain_refused, text_refused},
         tools::Tools,
     },
     grpc_error,

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::{
-    engine::{Engine, conversation::PlacedImage, prompt::text_refused},
+    engine::{Engine, conversation::PlacedImage, text_refusal::text_refused},
     grpc_error,
     vision::ImageSize,
 };

@@ -15,10 +15,11 @@ use crate::{
         conversation::{Conversation, PlacedImage},
         image_prompt::ImagePrompt,
         reasoning::ReasoningParser,
+        text_refusal::text_refused,
         tools::Tools,
     },
     grpc_error,
-    vocabulary::{SLICE, TextError, TextMode},
+    vocabulary::{SLICE, TextMode},
 };
 
 /// A prompt that the engine can compute.
@@ -266,24 +267,6 @@ impl Engine {
             ));
         }
         Ok(())
-    }
-}
-
-/// Why the text in `field` has no tokens.
-pub(super) fn text_refused(field: &str, why: TextError) -> Status {
-    match why {
-        TextError::Refused(why) => {
-            grpc_error::invalid_field(field, format!("the model's tokenizer refuses it: {why}"))
-        }
-        TextError::Cancelled => grpc_error::unloaded(),
-    }
-}
-
-/// The same in the tokenizer's words alone, for those who asked for its work.
-pub(crate) fn plain_refused(field: &str, why: TextError) -> Status {
-    match why {
-        TextError::Refused(why) => grpc_error::invalid_field(field, why),
-        TextError::Cancelled => grpc_error::unloaded(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! computes as that library does; what it would compute otherwise, or panic on, is refused.
 
 mod dense;
+mod names;
 mod pooling;
 mod transformer;
 
@@ -16,18 +17,13 @@ pub(crate) use pooling::Pooling;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use self::transformer::TransformerSettings;
+pub(super) use self::names::{LIST, SENTENCE_TRANSFORMERS_CONFIG};
+use self::{names::LONGEST, transformer::TransformerSettings};
 use super::files;
 use crate::failure::{Failure, truncated};
 
 /// More modules than any model has.
 const MAX_MODULES: usize = 16;
-
-/// The file that lists the modules.
-pub(super) const LIST: &str = "modules.json";
-
-/// The file by which the sentence-transformers library marks its models.
-pub(super) const SENTENCE_TRANSFORMERS_CONFIG: &str = "config_sentence_transformers.json";
 
 /// What makes a vector of the transformer's output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,9 +43,6 @@ pub(crate) struct Modules {
     /// Tokens of the longest text, and the field that says so.
     pub(crate) longest: Option<(u32, String)>,
 }
-
-/// Longest text of a file in a message.
-const LONGEST: usize = 64;
 
 /// A module, in the form in which the engine reads its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

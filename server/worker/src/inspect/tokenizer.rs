@@ -4,7 +4,9 @@ mod added;
 mod class;
 mod mistral_regex;
 mod other_classes;
+mod post_processor;
 mod rebuild;
+mod sidecars;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -15,8 +17,8 @@ use hangar_worker_protocol::v1::WorkerConfig;
 use serde_json::{Map, Value, json};
 use tokenizers::Tokenizer;
 
-pub(super) use self::added::TokenizerSidecars;
 use self::class::Class;
+pub(super) use self::{post_processor::template_processing, sidecars::TokenizerSidecars};
 use super::files;
 use crate::{
     failure::{Failure, panic_message},
@@ -93,7 +95,7 @@ impl Rewritten {
         }
         let class = Class::of(&fields, &sidecars)?;
         check_type(path, class, &fields)?;
-        sidecars.settle(class);
+        added::complete_special(class, &mut sidecars);
         rebuild::rebuild(class, &mut fields, &sidecars);
         added::complete(class, &mut fields, &sidecars);
         rebuild::surround(class, &mut fields, &sidecars);
@@ -143,27 +145,6 @@ fn check_fields(
              out, or set it to false: then answers are without it."
         ))),
     }
-}
-
-/// A post processor with these tokens before and after a text.
-pub(super) fn template_processing(
-    before: Option<&str>,
-    after: Option<&str>,
-    special: Map<String, Value>,
-) -> Value {
-    let piece = |text: &str, kind: u8| json!({"SpecialToken": {"id": text, "type_id": kind}});
-    let around = |name: &str, kind: u8| {
-        let text = json!({"Sequence": {"id": name, "type_id": kind}});
-        let before = before.map(|text| piece(text, kind));
-        let after = after.map(|text| piece(text, kind));
-        before.into_iter().chain([text]).chain(after)
-    };
-    json!({
-        "type": "TemplateProcessing",
-        "single": around("A", 0).collect::<Vec<_>>(),
-        "pair": around("A", 0).chain(around("B", 1)).collect::<Vec<_>>(),
-        "special_tokens": special,
-    })
 }
 
 fn malformed(path: &Path, why: &str) -> Failure {

@@ -6,7 +6,10 @@ use serde_json::{Map, Value};
 
 use crate::{
     failure::{Failure, truncated},
-    inspect::{files, modules::SENTENCE_TRANSFORMERS_CONFIG},
+    inspect::{
+        files,
+        modules::names::{LONGEST, SENTENCE_TRANSFORMERS_CONFIG},
+    },
 };
 
 /// Files of which the first that there is says how the transformer is used.
@@ -81,7 +84,7 @@ fn check(file: &str, settings: &Map<String, Value>) -> Result<(), Failure> {
             return Err(Failure::unusable(format!(
                 "{file} sets {name} to {}, which this version of Hangar does not follow. The file is as it should be: load \
                  another model, or a variant of this one without that.",
-                truncated(&value.to_string(), super::LONGEST)
+                truncated(&value.to_string(), LONGEST)
             )));
         }
     }
@@ -110,7 +113,7 @@ fn check_prompt(mark: &Map<String, Value>) -> Result<(), Failure> {
         _ => Err(Failure::unusable(format!(
             "{SENTENCE_TRANSFORMERS_CONFIG} sets default_prompt_name to {:?}, by which the reference puts a prompt \
              before every text, and Hangar does not. Set it to null: then what is put before a text is the caller's to write.",
-            truncated(name, super::LONGEST)
+            truncated(name, LONGEST)
         ))),
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::class::Class;
+use super::{class::Class, sidecars::TokenizerSidecars};
 
 /// Fields of tokenizer_config.json that name one special token, in the order in which those are added.
 const NAMED: [&str; 7] = [
@@ -17,44 +17,6 @@ const NAMED: [&str; 7] = [
     "cls_token",
     "mask_token",
 ];
-
-/// What files say of a tokenizer beside tokenizer.json.
-#[derive(Debug, Default)]
-pub(in crate::inspect) struct TokenizerSidecars {
-    /// Fields of tokenizer_config.json.
-    pub(in crate::inspect) config: Map<String, Value>,
-    /// Those of special_tokens_map.json.
-    pub(in crate::inspect) special: Map<String, Value>,
-    /// Ids of tokens by their texts: added_tokens.json.
-    pub(in crate::inspect) added: Map<String, Value>,
-    /// The type of the model, by config.json.
-    pub(in crate::inspect) model_type: Option<String>,
-    /// The class that config.json names.
-    pub(in crate::inspect) model_class: Option<String>,
-    /// The version of transformers that wrote config.json.
-    pub(in crate::inspect) written_by: Option<String>,
-}
-
-impl TokenizerSidecars {
-    /// Completes the special tokens by those that the class has where no file says which they are.
-    pub(super) fn settle(&mut self, class: Class) {
-        let listed = self.config.contains_key("added_tokens_decoder");
-        let in_files = |name: &str| {
-            let config = self.config.get(name);
-            config.or_else(|| self.special.get(name).filter(|_| !listed))
-        };
-        let mut tokens = Map::new();
-        for (name, text) in class.special() {
-            let token = in_files(name).cloned();
-            tokens.insert((*name).to_owned(), token.unwrap_or_else(|| (*text).into()));
-        }
-        // Those of the class come first.
-        for (name, value) in std::mem::take(&mut self.config) {
-            tokens.insert(name, value);
-        }
-        self.config = tokens;
-    }
-}
 
 /// An added token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,6 +74,25 @@ impl Token {
             "special": self.special,
         })
     }
+}
+
+/// Completes the special tokens by those that the class has where no file says which they are.
+pub(super) fn complete_special(class: Class, sidecars: &mut TokenizerSidecars) {
+    let listed = sidecars.config.contains_key("added_tokens_decoder");
+    let in_files = |name: &str| {
+        let config = sidecars.config.get(name);
+        config.or_else(|| sidecars.special.get(name).filter(|_| !listed))
+    };
+    let mut tokens = Map::new();
+    for (name, text) in class.special() {
+        let token = in_files(name).cloned();
+        tokens.insert((*name).to_owned(), token.unwrap_or_else(|| (*text).into()));
+    }
+    // Those of the class come first.
+    for (name, value) in std::mem::take(&mut sidecars.config) {
+        tokens.insert(name, value);
+    }
+    sidecars.config = tokens;
 }
 
 /// Changes and completes the added tokens of a tokenizer.json with these fields. A class that makes its own tokenizer

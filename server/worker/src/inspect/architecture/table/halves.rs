@@ -25,7 +25,7 @@ pub(in crate::inspect::architecture) const HALVES: &[Architecture] = &[
         naming: Naming {
             decoder: "language_model.model.",
             head: Some("language_model.lm_head"),
-            others: &["vision_tower.", "multi_modal_projector."],
+            others: &["vision_tower.vision_model.", "multi_modal_projector."],
         },
         ..PLAIN
     },
