@@ -71,11 +71,20 @@ def bytes_to_unicode():
     return out
 
 
+def stored(name, names):
+    """A tensor's name with its beginning changed as `names` says."""
+    for old, new in names.items():
+        if name.startswith(old):
+            return new + name[len(old):]
+    return name
+
+
 def save(model, path, store):
-    """As `save_pretrained` writes it, with our values; the parts are every nth tensor by name."""
+    """As `save_pretrained` writes it but for `names`, with our values; the parts are every nth tensor by name."""
     model.save_pretrained(path)
     file = f"{path}/model.safetensors"
-    shapes = {name: list(t.shape) for name, t in sorted(load_file(file).items())}
+    names = store.get("names", {})
+    shapes = dict(sorted((stored(name, names), list(t.shape)) for name, t in load_file(file).items()))
     if store.get("own_head"):
         shapes["lm_head.weight"] = [VOCABULARY, SMALL["hidden_size"]]
     dtype = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}[store.get("dtype", "F32")]

@@ -104,9 +104,11 @@ model("granite-auto", "GraniteMoeHybrid", tie=True, layer_types=["mamba", "atten
 model("granite-steps", "GraniteMoeHybrid", tie=True, layer_types=["mamba", "attention"], num_local_experts=0, shared_intermediate_size=96, mamba_n_heads=8, mamba_d_state=16, time_step_limit=[0.0, 0.1])
 model("llama-two-directions", "Llama", written=dict(is_causal=False))
 model("llama-no-quantization", "Llama", (1, 20), written=dict(quantization_config=None))
-# Text halves of multimodal models.
-model("gemma3-images", "Gemma3VL", WINDOW, tie=True, head_dim=16, query_pre_attn_scalar=16, sliding_window=16, num_hidden_layers=7)
-model("gemma3-images-untied", "Gemma3VL", head_dim=16, query_pre_attn_scalar=16)
+# Text halves of multimodal models. Files on the hub have the names that transformers 4 wrote; transformers 5 reads both.
+HUB = dict(names={"vision_tower.": "vision_tower.vision_model."})
+model("gemma3-images", "Gemma3VL", WINDOW, tie=True, head_dim=16, query_pre_attn_scalar=16, sliding_window=16, num_hidden_layers=7, store=HUB)
+model("gemma3-images-untied", "Gemma3VL", head_dim=16, query_pre_attn_scalar=16, store=HUB)
+model("gemma3-images-renamed", "Gemma3VL", head_dim=16, query_pre_attn_scalar=16)
 SECTIONS = dict(mrope_section=[4, 2, 2], mrope_interleaved=True, rope_theta=1000000.0)
 model("qwen3-images", "Qwen3VL", head_dim=16, rope_parameters=dict(SECTIONS, rope_type="default"))
 model("qwen3-images-tied", "Qwen3VL", tie=True, head_dim=16, rope_parameters=dict(SECTIONS, rope_type="default"))

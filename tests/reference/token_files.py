@@ -73,6 +73,11 @@ def of_class(name, model_type=None, **fields):
     return {CONFIG: {**named, **fields}, **({} if model_type is None else {MODEL: {"model_type": model_type}})}
 
 
+def pieces_of(name, model_type=None, **fields):
+    """The same for a tokenizer of pieces, with the end that those have."""
+    return of_class(name, model_type, eos_token="</s>", **fields)
+
+
 def gemma():
     """A tokenizer as those of Gemma are."""
     made = pieces()
@@ -172,7 +177,7 @@ CLASSES = {
     "class-code-qwen2": (BOUND, of_class(FAST, "qwen2", **CODE), []),
     "class-code-qwen3": (BOUND, of_class("OwnTokenizer", "qwen3", **CODE), []),
     "class-code-other": (BOUND, of_class("GPT2Tokenizer", "mistral", auto_map={"AutoModel": "own.OwnModel"}), []),
-    **{f"class-pieces-{model}-{name or 'none'}": (pieces(post_processor=around(["<s>"], ["</s>"])), of_class(name, model), [] if name else ["tokenizer_class"])
+    **{f"class-pieces-{model}-{name or 'none'}": (pieces(post_processor=around(["<s>"], ["</s>"])), pieces_of(name, model), [] if name else ["tokenizer_class"])
        for model, names in {
            "llama": ["GemmaTokenizer", "CodeLlamaTokenizer", "CodeLlamaTokenizerFast"],
            "gemma2": ["GemmaTokenizerFast", "LlamaTokenizer", FAST, None],
@@ -180,15 +185,15 @@ CLASSES = {
            "gemma": ["GemmaTokenizer", FAST],
            "qwen3": ["GemmaTokenizer"],
        }.items() for name in names},
-    "class-gemma": (gemma(), of_class("GemmaTokenizer", "gemma3"), []),
+    "class-gemma": (gemma(), pieces_of("GemmaTokenizer", "gemma3"), []),
     "class-names-GemmaTokenizer": (gemma(), of_class("GemmaTokenizer", "gemma"), NAMES),
     "class-names-LlamaTokenizer": (pieces(), of_class("LlamaTokenizer"), NAMES),
     "class-names-CodeLlamaTokenizer": (pieces(), of_class("CodeLlamaTokenizer"), NAMES),
-    "class-code-llama-no-prefix": (pieces(), of_class("CodeLlamaTokenizer", add_prefix_space=False), []),
-    "class-code-llama-names": (pieces(), of_class("CodeLlamaTokenizer", prefix_token="<x>", fill_token=None, additional_special_tokens=["the"]), []),
-    "class-code-llama-no-bos": (pieces(), of_class("CodeLlamaTokenizer", bos_token=None, add_bos_token=True), []),
-    "class-llama-listed": (pieces(), of_class("LlamaTokenizer", **NEW), []),
-    "class-llama-unlisted": (pieces(), of_class("LlamaTokenizer", **decoder((0, token("<unk>")))), ["bos_token"]),
+    "class-code-llama-no-prefix": (pieces(), pieces_of("CodeLlamaTokenizer", add_prefix_space=False), []),
+    "class-code-llama-names": (pieces(), pieces_of("CodeLlamaTokenizer", prefix_token="<x>", fill_token=None, additional_special_tokens=["the"]), []),
+    "class-code-llama-no-bos": (pieces(), pieces_of("CodeLlamaTokenizer", bos_token=None, add_bos_token=True), []),
+    "class-llama-listed": (pieces(), pieces_of("LlamaTokenizer", **NEW), []),
+    "class-llama-unlisted": (pieces(), pieces_of("LlamaTokenizer", **decoder((0, token("<unk>")))), ["bos_token"]),
 }
 # How many plain tokens there are beside, where that counts.
 MANY = 100_000

@@ -32,6 +32,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("gemma-own-head", "lm_head.weight"),
     ("granite-steps", "time_step_limit"),
     ("llama-two-directions", "is_causal"),
+    ("gemma3-images-renamed", "vision_tower.embeddings"),
     ("qwen3-images-yarn", "rope_parameters.rope_type"),
     ("qwen3-images-bias", "attention_bias"),
     ("gpt-oss", "GptOssForCausalLM"),
