@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use futures::stream;
+use futures::{Stream, StreamExt, stream};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::{
     body::{Frame, Incoming},
@@ -123,8 +123,13 @@ impl RawClient {
     /// # Errors
     ///
     /// When the server does not answer.
-    pub async fn begin(&self, call: RawCall, more: Vec<Bytes>) -> Result<RawStream> {
-        self.begin_within(call, more, None).await
+    pub async fn begin(
+        &self,
+        call: RawCall,
+        more: impl Stream<Item = Bytes> + Send + 'static,
+    ) -> Result<RawStream> {
+        let request = call.streaming(&self.authority, more)?;
+        self.begin_within(request, None).await
     }
 
     /// Begins a call that never has room for a response.
@@ -133,16 +138,11 @@ impl RawClient {
     ///
     /// When the server does not answer.
     pub async fn begin_without_room(&self, call: RawCall) -> Result<RawStream> {
-        self.begin_within(call, Vec::new(), Some(0)).await
+        let request = call.request(&self.authority)?;
+        self.begin_within(request, Some(0)).await
     }
 
-    async fn begin_within(
-        &self,
-        call: RawCall,
-        more: Vec<Bytes>,
-        window: Option<u32>,
-    ) -> Result<RawStream> {
-        let request = call.request(&self.authority, more)?;
+    async fn begin_within(&self, request: Request<Body>, window: Option<u32>) -> Result<RawStream> {
         let (mut sender, connection) = self.connection(window).await?;
         let connection = Background::start(connection);
         let answer = timeout(DEADLINE, sender.send_request(request)).await;
@@ -154,7 +154,7 @@ impl RawClient {
     }
 
     async fn follow(&self, call: RawCall, progress: &Progress) -> Result<RawAnswer> {
-        let request = call.request(&self.authority, Vec::new())?;
+        let request = call.request(&self.authority)?;
         let (sender, connection) = self.connection(None).await?;
         let mut answer = pin!(answer(sender, request, progress));
         tokio::select! {
@@ -304,16 +304,24 @@ impl RawCall {
         self.header("grpc-timeout", &format!("{}m", time.as_millis()))
     }
 
-    fn request(self, authority: &str, more: Vec<Bytes>) -> Result<Request<Body>> {
+    fn request(self, authority: &str) -> Result<Request<Body>> {
+        let body = Body::new(Full::new(self.body.clone()));
+        self.with_body(authority, body)
+    }
+
+    /// With `more` behind its body.
+    fn streaming(
+        self,
+        authority: &str,
+        more: impl Stream<Item = Bytes> + Send + 'static,
+    ) -> Result<Request<Body>> {
+        let frames = stream::iter([self.body.clone()]).chain(more);
+        let frames = frames.map(|bytes| Ok::<_, Infallible>(Frame::data(bytes)));
+        self.with_body(authority, Body::new(StreamBody::new(frames)))
+    }
+
+    fn with_body(self, authority: &str, body: Body) -> Result<Request<Body>> {
         let url = format!("http://{authority}{}", self.path);
-        let body = match more.is_empty() {
-            true => Body::new(Full::new(self.body)),
-            false => {
-                let frames = [self.body].into_iter().chain(more);
-                let frames = frames.map(|bytes| Ok::<_, Infallible>(Frame::data(bytes)));
-                Body::new(StreamBody::new(stream::iter(frames)))
-            }
-        };
         let mut request = Request::post(url).body(body)?;
         let headers = request.headers_mut();
         headers.insert("content-type", HeaderValue::from_static("application/grpc"));

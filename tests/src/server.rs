@@ -29,6 +29,7 @@ pub use fleet::answer;
 use hangar_client::{Client, WatchEvent};
 pub use held::HeldModel;
 pub use model::{restarting, spec};
+pub use process::EndedAtStart;
 use process::ServerProcess;
 use rustix::process::Signal;
 use tokio::{

@@ -1,6 +1,7 @@
 //! The process of a server.
 
 use std::{
+    fmt,
     fs::{self, File},
     net::SocketAddr,
     os::fd::OwnedFd,
@@ -51,6 +52,18 @@ struct Announcement {
 /// A server that does not serve yet. Killed and reaped when dropped.
 struct Starting(Option<Child>);
 
+/// A server that ended before it served.
+#[derive(Clone, Copy, Debug)]
+pub struct EndedAtStart(pub ExitStatus);
+
+impl fmt::Display for EndedAtStart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the server ended: {}", self.0)
+    }
+}
+
+impl std::error::Error for EndedAtStart {}
+
 impl Drop for Starting {
     fn drop(&mut self) {
         if let Some(child) = &mut self.0 {
@@ -83,7 +96,10 @@ impl ServerProcess {
         let read = timeout(DEADLINE, output.read_line(&mut line)).await;
         let announcement = match read {
             Ok(Ok(1..)) => serde_json::from_str(&line).context("the server's first line"),
-            Ok(Ok(_)) => Err(anyhow::anyhow!("the server ended")),
+            Ok(Ok(_)) => match child.0.as_mut().map(Child::wait).transpose()? {
+                Some(status) => Err(EndedAtStart(status).into()),
+                None => Err(anyhow::anyhow!("there is no process")),
+            },
             Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(anyhow::anyhow!("the server does not serve")),
         };

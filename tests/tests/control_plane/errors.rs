@@ -120,7 +120,7 @@ async fn what_uses_no_model_takes_small_requests() -> Result<()> {
     for (path, limit) in [
         (INFO, 1 << 20),
         ("/hangar.v1.ModelService/LoadModel", 1 << 20),
-        ("/hangar.v1.ModelService/WatchStatus", 256 << 10),
+        ("/hangar.v1.ModelService/WatchStatus", 2 << 20),
         ("/hangar.v1.CatalogService/CreateModel", 1 << 20),
         ("/hangar.v1.CatalogService/ListModels", 1 << 20),
         ("/hangar.v1.SessionService/CreateSession", 4 << 10),

@@ -1,6 +1,6 @@
 //! A task of the server that it cannot do without panics: the server stops with a word and a status of its own.
 
-use std::fs;
+use std::{fs, process::ExitStatus};
 
 use anyhow::{Context, Result};
 use hangar_client::{
@@ -19,7 +19,7 @@ use hangar_tests::{
     processes,
     refusals::refusal,
     scripted::{Gate, Script},
-    server::{DEADLINE, TestServer, binary},
+    server::{DEADLINE, EndedAtStart, TestServer, binary},
     stubs::switch,
 };
 use rstest::rstest;
@@ -35,9 +35,13 @@ const FAULT: i32 = 70;
 /// Makes sure that the server ends because the task `name` panicked.
 async fn ends_by(server: TestServer, name: &str) -> Result<()> {
     let (status, log) = server.ended_with_log(DEADLINE).await?;
+    ended_by(status, &log, name);
+    Ok(())
+}
+
+fn ended_by(status: ExitStatus, log: &str, name: &str) {
     assert_eq!(status.code(), Some(FAULT), "{log}");
     assert!(log.contains(&format!("the task {name} panicked")), "{log}");
-    Ok(())
 }
 
 #[rstest]
@@ -118,8 +122,15 @@ async fn a_thread_that_panics_at_its_start_stops_the_server(#[case] thread: &str
     let options = TestServer::scripted()
         .fixtures(&fixtures)
         .failpoints(&failpoints);
-    let server = options.start().await?;
-    ends_by(server, thread).await
+    match options.start().await {
+        Ok(server) => ends_by(server, thread).await?,
+        // It may end before it serves. Its log is in the error.
+        Err(error) => {
+            let EndedAtStart(status) = error.downcast_ref().context(error.to_string())?;
+            ended_by(*status, &format!("{error:?}"), thread);
+        }
+    }
+    Ok(())
 }
 
 #[hangar_tests::test]

@@ -13,8 +13,13 @@ use hangar_tests::{
     server::TestServer,
 };
 use prost::Message;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 
 const REQUESTS: usize = 10_000;
+
+/// Requests that are sent at once: some four thousand small frames that nobody has read yet end a connection.
+const LOT: usize = 2_000;
 
 /// Requests of a call that wait, and those beside them that run side by side.
 const WAITING: usize = 1024;
@@ -67,10 +72,27 @@ async fn many_small_requests_at_once_are_all_answered() -> Result<()> {
         "/inference.GRPCInferenceService/ModelStreamInfer",
         &request(0).encode_to_vec(),
     );
-    let more = (1..REQUESTS).map(|n| frame(&request(n).encode_to_vec()));
-    let mut call = caller.begin(first, more.collect()).await?;
+    let (more, frames) = mpsc::channel(LOT);
+    let mut call = caller.begin(first, ReceiverStream::new(frames)).await?;
     let mut ends = BTreeMap::new();
-    while let Some(message) = call.next().await? {
+    let mut sent = 1;
+    let mut more = Some(more);
+    loop {
+        // The next lot goes when all of the last that may not wait are refused.
+        if ends.len() + TAKEN >= sent
+            && let Some(sender) = &more
+        {
+            for n in sent..REQUESTS.min(sent + LOT) {
+                sender.send(frame(&request(n).encode_to_vec())).await?;
+            }
+            sent = REQUESTS.min(sent + LOT);
+            if sent == REQUESTS {
+                more = None;
+            }
+        }
+        let Some(message) = call.next().await? else {
+            break;
+        };
         let (id, reason) = id_and_reason(&message)?;
         ends.insert(id, reason);
         if ends.len() == REQUESTS - TAKEN {

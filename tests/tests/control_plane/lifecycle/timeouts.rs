@@ -56,12 +56,9 @@ async fn a_load_fails_at_its_timeout() -> Result<()> {
 
 #[hangar_tests::test]
 async fn the_timeout_of_a_load_counts_while_it_is_queued() -> Result<()> {
-    let one_at_a_time = |options: hangar_tests::server::TestServerBuilder| {
-        options.argument("--max-concurrent-loads=1")
-    };
     let server = TestServer::scripted()
         .script(&Script::gated())
-        .with(one_at_a_time)
+        .argument("--max-concurrent-loads=1")
         .start()
         .await?;
     let _held = server.hold(Loading).await?;
@@ -126,12 +123,9 @@ async fn a_load_outlives_a_caller_that_goes_away() -> Result<()> {
 
 #[hangar_tests::test]
 async fn loads_beyond_the_limit_wait_in_the_queue() -> Result<()> {
-    let one_at_a_time = |options: hangar_tests::server::TestServerBuilder| {
-        options.argument("--max-concurrent-loads=1")
-    };
     let server = TestServer::scripted()
         .script(&Script::gated())
-        .with(one_at_a_time)
+        .argument("--max-concurrent-loads=1")
         .start()
         .await?;
     let held = server.hold(Loading).await?;
