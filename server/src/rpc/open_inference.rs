@@ -41,6 +41,7 @@ use super::{
     error::ApiError,
     generate::{self, DecodedAnswer},
     health::READINESS,
+    request_memory::StreamMemory,
 };
 use crate::{model::StateKind, version};
 
@@ -148,8 +149,13 @@ impl GrpcInferenceService for OpenInferenceApi {
         &self,
         request: Request<Streaming<ModelInferRequest>>,
     ) -> Result<Response<Responses>, Status> {
-        let deadline = request.extensions().get::<Deadline>().copied();
-        let responses = parallel::responses(self.clone(), request.into_inner(), deadline);
+        let extensions = request.extensions();
+        let deadline = extensions.get::<Deadline>().copied();
+        let memory = extensions.get::<StreamMemory>().cloned();
+        let memory =
+            memory.ok_or_else(|| ApiError::Internal("a call without memory".to_owned()))?;
+        let requests = request.into_inner();
+        let responses = parallel::responses(self.clone(), requests, memory, deadline);
         Ok(Response::new(responses))
     }
 

@@ -1,10 +1,11 @@
 //! A common bound of the memory that requests take, whoever sends them: of what a request announces until it is decoded,
 //! and of what became of it until its call ends. Nobody waits for memory: a request for which there is none is refused.
 //!
-//! The first 64 KiB of each call are free, which the limits of connections and streams bound. Streams of requests are decoded
-//! elsewhere and have limits of their own.
+//! The first 64 KiB of each call are free, which the limits of connections and streams bound. Calls with many requests find
+//! their [`StreamMemory`] among the extensions of the HTTP request, where each request gives back its own.
 
 mod announced;
+mod stream;
 
 use std::{
     fmt,
@@ -23,6 +24,7 @@ use futures::{FutureExt, future::BoxFuture};
 use hangar_client::server_codec::{RequestRoom, within_room};
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
+pub(super) use stream::{RequestClaim, StreamMemory};
 use tokio::{
     sync::Semaphore,
     time::{Instant, Sleep, sleep},
@@ -138,7 +140,7 @@ where
             bytes: AtomicUsize::new(0),
         });
         let has_deadline = request.extensions().get::<Deadline>().is_some();
-        let request = request.map(|inner| RequestBody {
+        let mut request = request.map(|inner| RequestBody {
             inner,
             announced: Announced::default(),
             claim: 0,
@@ -146,6 +148,8 @@ where
             call: call.clone(),
             pause: (!has_deadline).then(|| Pause::new(MAX_PAUSE)),
         });
+        let of_stream = StreamMemory::new(call.clone());
+        request.extensions_mut().insert(of_stream);
         let answer = within_room(call.clone(), self.inner.call(request));
         let held = async move {
             let answer = answer.await?;

@@ -17,7 +17,7 @@ use hangar_client::{
     status::bounded,
     v1::{GenerateResponse, generate_response::Event},
 };
-use incoming::{Incoming, MAX_WAITING, Waiting, incoming};
+use incoming::{Incoming, Waiting, incoming};
 use tokio::sync::oneshot;
 use tonic::{Status, Streaming};
 use tracing::{Instrument, Span};
@@ -33,6 +33,7 @@ use crate::{
         deadline::Deadline,
         error::{ApiError, reason_of},
         generate::{self, DecodedAnswer, Generate},
+        request_memory::StreamMemory,
     },
     telemetry::rpc::name_of,
 };
@@ -62,6 +63,7 @@ const FINAL: &str = "triton_final_response";
 pub(super) fn responses(
     api: OpenInferenceApi,
     requests: Streaming<ModelInferRequest>,
+    memory: StreamMemory,
     deadline: Option<Deadline>,
 ) -> Responses {
     let stop = api.stop.clone();
@@ -70,7 +72,7 @@ pub(super) fn responses(
         deadline,
         span: Span::current(),
     };
-    let (incoming, reading) = incoming(requests);
+    let (incoming, reading) = incoming(requests, memory);
     let Incoming {
         mut waiting,
         mut refused,
@@ -80,9 +82,13 @@ pub(super) fn responses(
     let responses = stream::poll_fn(move |context| waiting.poll_recv(context))
         .take_until(stop.clone().cancelled_owned())
         .map(move |waiting| match waiting.map(Waiting::request) {
-            Ok(request) => stream::once(call.clone().respond(request))
+            Ok((request, claim)) => stream::once(call.clone().respond(request))
                 .flatten()
-                .map(Ok)
+                // The request has its memory until its last response.
+                .map(move |response| {
+                    let _kept = &claim;
+                    Ok(response)
+                })
                 .boxed(),
             Err(status) => stream::once(ready(Err(status))).boxed(),
         })
@@ -91,7 +97,7 @@ pub(super) fn responses(
         .take_until(stop.clone().cancelled_owned())
         .map(|refused| {
             let (model, id) = (refused.model, refused.id);
-            Ok(Failed { model, id }.response(&too_many()))
+            Ok(Failed { model, id }.response(&refused.why.into()))
         });
     let last_response = async move {
         let end = match stop.is_cancelled() {
@@ -103,10 +109,6 @@ pub(super) fn responses(
     stream::select(refusals, responses)
         .chain(stream::once(last_response).filter_map(ready))
         .boxed()
-}
-
-fn too_many() -> Status {
-    ApiError::TooManyOfACall { limit: MAX_WAITING }.into()
 }
 
 fn dropped() -> ApiError {

@@ -26,8 +26,12 @@ const WAITING: usize = 1024;
 const TAKEN: usize = 64 + WAITING;
 
 fn request(n: usize) -> ModelInferRequest {
+    asking(n, "x")
+}
+
+fn asking(n: usize, text: &str) -> ModelInferRequest {
     let text = InferTensorContents {
-        bytes_contents: vec!["x".into()],
+        bytes_contents: vec![text.to_owned().into()],
         ..InferTensorContents::default()
     };
     ModelInferRequest {
@@ -105,5 +109,51 @@ async fn many_small_requests_at_once_are_all_answered() -> Result<()> {
     assert!(refused.iter().all(reason), "{refused:?}");
     // As many as may wait were there before the first began.
     assert!((WAITING..=TAKEN).contains(&taken.len()), "{}", taken.len());
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn the_one_for_which_there_is_no_memory_is_refused_alone() -> Result<()> {
+    let script = Script::generating(GenerateScript {
+        tokens: Some(1),
+        gate: Some("token".into()),
+        ..GenerateScript::default()
+    });
+    let server = TestServer::scripted()
+        .script(&script)
+        .argument("--max-request-bytes")
+        .argument("8MiB")
+        .argument("--max-request-memory")
+        .argument("24MiB")
+        .start()
+        .await?;
+    let gate = Gate::new(&server.directory, "token")?;
+    server.ready().await?;
+    let caller = RawClient::connect(&server.url()).await?;
+    // Two that run, and what the third needs while it comes.
+    let large = "x".repeat(7 << 20);
+    let ask = |n: usize| asking(n, &large).encode_to_vec();
+    let first = RawCall::of("/inference.GRPCInferenceService/ModelStreamInfer", &ask(0));
+    let (more, frames) = mpsc::channel(3);
+    let mut call = caller.begin(first, ReceiverStream::new(frames)).await?;
+    for n in 1..3 {
+        more.send(frame(&ask(n))).await?;
+    }
+    let refused = call.next().await?.context("no response")?;
+    let limit = Some("LIMIT_REACHED".to_owned());
+    assert_eq!(id_and_reason(&refused)?, (2, limit));
+    gate.open()?;
+    let mut ends = BTreeMap::new();
+    for _ in 0..2 {
+        let message = call.next().await?.context("no response")?;
+        ends.extend([id_and_reason(&message)?]);
+    }
+    assert_eq!(ends, BTreeMap::from([(0, None), (1, None)]));
+    // Their memory is there again.
+    more.send(frame(&ask(3))).await?;
+    let last = call.next().await?.context("no response")?;
+    assert_eq!(id_and_reason(&last)?, (3, None));
+    drop(more);
+    assert!(call.next().await?.is_none());
     Ok(())
 }

@@ -16,6 +16,11 @@ use tokio::sync::{
 };
 use tonic::Status;
 
+use crate::rpc::{
+    error::ApiError,
+    request_memory::{RequestClaim, StreamMemory},
+};
+
 /// What comes of the requests of a call.
 pub(super) struct Incoming {
     /// Those that wait, in order. An error is the last.
@@ -30,6 +35,7 @@ pub(super) struct Incoming {
 #[derive(Debug)]
 pub(super) struct Waiting {
     request: ModelInferRequest,
+    claim: RequestClaim,
     _room: OwnedSemaphorePermit,
 }
 
@@ -38,11 +44,22 @@ pub(super) struct Waiting {
 pub(super) struct Refused {
     pub(super) model: String,
     pub(super) id: String,
+    pub(super) why: Refusal,
     _room: OwnedSemaphorePermit,
+}
+
+/// Why there is no place for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// As many of the call wait as may, or as long ones.
+    OfTheCall,
+    /// All calls together have no more memory than this.
+    Memory(usize),
 }
 
 /// Reads the requests.
 struct Reader {
+    memory: StreamMemory,
     waiting: mpsc::Sender<Result<Waiting, Status>>,
     refused: mpsc::Sender<Refused>,
     /// In bytes.
@@ -51,7 +68,7 @@ struct Reader {
 }
 
 /// Requests of a call that wait, and their length in bytes together, as far as one alone is not longer.
-pub(super) const MAX_WAITING: usize = 1024;
+const MAX_WAITING: usize = 1024;
 const MAX_WAITING_BYTES: u32 = 64 << 20;
 
 /// Refusals that were not taken, and bytes of the names in them.
@@ -59,7 +76,10 @@ const MAX_REFUSED: usize = 65_536;
 const MAX_REFUSED_BYTES: u32 = 4 << 20;
 
 /// What comes of `requests` while the future runs, which ends with them, or when nobody wants them any more.
-pub(super) fn incoming<R>(requests: R) -> (Incoming, impl Future<Output = ()> + Send)
+pub(super) fn incoming<R>(
+    requests: R,
+    memory: StreamMemory,
+) -> (Incoming, impl Future<Output = ()> + Send)
 where
     R: Stream<Item = Result<ModelInferRequest, Status>> + Send + Unpin,
 {
@@ -67,6 +87,7 @@ where
     let (refused, next_refused) = mpsc::channel(MAX_REFUSED);
     let (ended, read) = oneshot::channel();
     let reader = Reader {
+        memory: memory.clone(),
         waiting,
         refused,
         room: semaphore(MAX_WAITING_BYTES),
@@ -78,7 +99,7 @@ where
         read,
     };
     let reading = async move {
-        reader.read(requests).await;
+        memory.within(reader.read(requests)).await;
         // A caller that went away hears nothing any more.
         let _ = ended.send(());
     };
@@ -86,9 +107,9 @@ where
 }
 
 impl Waiting {
-    /// The request, which waits no more.
-    pub(super) fn request(self) -> ModelInferRequest {
-        self.request
+    /// The request, which waits no more, and its memory.
+    pub(super) fn request(self) -> (ModelInferRequest, RequestClaim) {
+        (self.request, self.claim)
     }
 }
 
@@ -119,25 +140,34 @@ impl Reader {
 
     /// Has `request` wait or refuses it; says whether somebody wants to hear of it.
     async fn take(&self, request: ModelInferRequest) -> bool {
+        let Some(claim) = self.memory.claim() else {
+            let limit = self.memory.limit();
+            return self.refuse(request, Refusal::Memory(limit)).await;
+        };
         let length = bytes(request.encoded_len(), MAX_WAITING_BYTES);
         let room = self.room.clone().try_acquire_many_owned(length);
         let Ok(room) = room else {
-            return self.refuse(request).await;
+            return self.refuse(request, Refusal::OfTheCall).await;
         };
         let waiting = Waiting {
             request,
+            claim,
             _room: room,
         };
         match self.waiting.try_send(Ok(waiting)) {
             Ok(()) => true,
-            Err(TrySendError::Full(Ok(waiting))) => self.refuse(waiting.request()).await,
+            Err(TrySendError::Full(Ok(waiting))) => {
+                let (request, _) = waiting.request();
+                self.refuse(request, Refusal::OfTheCall).await
+            }
             Err(_) => false,
         }
     }
 
-    async fn refuse(&self, request: ModelInferRequest) -> bool {
-        let ModelInferRequest { model_name, id, .. } = request;
-        let length = bytes(model_name.len() + id.len(), MAX_REFUSED_BYTES);
+    async fn refuse(&self, mut request: ModelInferRequest, why: Refusal) -> bool {
+        let [model, id] = [&mut request.model_name, &mut request.id].map(std::mem::take);
+        drop(request);
+        let length = bytes(model.len() + id.len(), MAX_REFUSED_BYTES);
         let room = self.room_for_refused.clone().acquire_many_owned(length);
         let room = tokio::select! {
             () = self.refused.closed() => return false,
@@ -146,11 +176,22 @@ impl Reader {
         // The semaphore is never closed.
         let Ok(room) = room else { return false };
         let refused = Refused {
-            model: model_name,
+            model,
             id,
+            why,
             _room: room,
         };
         self.refused.send(refused).await.is_ok()
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::OfTheCall => ApiError::TooManyOfACall { limit: MAX_WAITING },
+            Refusal::Memory(limit) => ApiError::RequestMemory { limit },
+        }
+        .into()
     }
 }
 
@@ -184,17 +225,22 @@ mod tests {
         })
     }
 
+    fn memory() -> StreamMemory {
+        StreamMemory::of(1 << 20)
+    }
+
     /// How many of so many requests wait and are refused when nobody takes any.
     async fn read(count: usize, bytes: usize) -> (usize, usize) {
-        let (mut incoming, reading) = incoming(requests(count, bytes));
+        let (mut incoming, reading) = incoming(requests(count, bytes), memory());
         reading.await;
         incoming.read.await.expect("all of them");
         let mut ids = Vec::new();
         while let Some(waiting) = incoming.waiting.recv().await {
-            ids.push(waiting.expect("a request").request().id);
+            ids.push(waiting.expect("a request").request().0.id);
         }
         let waiting = ids.len();
         while let Some(refused) = incoming.refused.recv().await {
+            assert_eq!(refused.why, Refusal::OfTheCall);
             ids.push(refused.id);
         }
         let expected: Vec<_> = (0..count).map(|n| n.to_string()).collect();
@@ -218,7 +264,7 @@ mod tests {
     async fn an_error_is_the_last() {
         let broken = stream::iter([Err(Status::internal("broken"))]);
         let requests = requests(3, 0).chain(broken);
-        let (mut incoming, reading) = incoming(requests.chain(stream::pending()));
+        let (mut incoming, reading) = incoming(requests.chain(stream::pending()), memory());
         reading.await;
         for _ in 0..3 {
             assert!(
@@ -241,7 +287,7 @@ mod tests {
 
     #[tokio::test]
     async fn reading_ends_when_nobody_wants_more() {
-        let (incoming, reading) = incoming(stream::pending());
+        let (incoming, reading) = incoming(stream::pending(), memory());
         drop(incoming);
         reading.await;
     }
