@@ -19,6 +19,9 @@ const WORKER: &str = "server/worker/src";
 /// Where the states of a model are, with a picture of them.
 const STATE: &str = "server/src/model/state.rs";
 
+/// Where what happens to a model is listed.
+const TRANSITION: &str = "server/src/model/state/transition.rs";
+
 /// What the worker calls its configuration, and the spec in it.
 const MESSAGES: [&str; 3] = ["config", "spec()", "spec"];
 
@@ -90,16 +93,19 @@ fn code_of(folder: &str, left_out: &[&str]) -> Result<String> {
     Ok(code)
 }
 
+/// Whether the code names this, and not only something longer.
+fn names(code: &str, name: &str) -> bool {
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    code.match_indices(name).any(|(at, _)| {
+        let goes_on = code[at + name.len()..].starts_with(is_of_name);
+        !goes_on && !code[..at].ends_with(is_of_name)
+    })
+}
+
 /// Whether the code reads a field of the configuration, or of the spec in it.
 fn is_read(code: &str, field: &str) -> bool {
-    let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    MESSAGES.iter().any(|message| {
-        let read = format!("{message}.{field}");
-        code.match_indices(&read).any(|(at, _)| {
-            let goes_on = code[at + read.len()..].starts_with(is_of_name);
-            !goes_on && !code[..at].ends_with(is_of_name)
-        })
-    })
+    let mut messages = MESSAGES.iter();
+    messages.any(|message| names(code, &format!("{message}.{field}")))
 }
 
 #[test]
@@ -164,6 +170,24 @@ fn a_field_is_read_of_the_configuration_and_not_of_anything_else() {
     ] {
         assert!(!is_read(code, "kind"), "{code}");
     }
+}
+
+#[test]
+fn somebody_reports_every_event_of_a_model() -> Result<()> {
+    let code = code_of("server/src/lifecycle", &[])?;
+    let events = fs::read_to_string(workspace().join(TRANSITION))?;
+    let (_, body) = events.split_once("pub enum Event {\n").context("Event")?;
+    let (body, _) = body.split_once("\n}\n").context("its end")?;
+    let lines = body.lines().filter_map(|line| line.strip_prefix("    "));
+    let variants = lines.filter(|line| line.starts_with(char::is_uppercase));
+    let mut events = 0;
+    for event in variants.filter_map(|line| line.split([',', '(', ' ']).next()) {
+        let reported = names(&code, &format!("Event::{event}"));
+        ensure!(reported, "nobody in the lifecycle reports {event}");
+        events += 1;
+    }
+    ensure!(events > 15, "{events}");
+    Ok(())
 }
 
 #[test]
