@@ -25,12 +25,12 @@ pub const MAX_DECODED: usize = 64 << 20;
 
 /// Where the memory of a call's requests comes from.
 pub trait RequestRoom: Send + Sync {
-    /// Takes so many bytes.
+    /// Takes the bytes of a message, and those of what becomes of it.
     ///
     /// # Errors
     ///
     /// When there are not so many left, as the caller is to hear it.
-    fn take(&self, bytes: usize) -> Result<(), Status>;
+    fn take(&self, message: usize, parts: usize) -> Result<(), Status>;
 }
 
 task_local! {
@@ -41,6 +41,11 @@ task_local! {
 /// What `call` comes to, whose requests, as far as it decodes them itself, take their memory from `room`.
 pub async fn within_room<F: Future>(room: Arc<dyn RequestRoom>, call: F) -> F::Output {
     ROOM.scope(room, call).await
+}
+
+/// Where the requests of the call that is under way take their memory from: kept by what outlives the call with its request.
+pub fn room() -> Option<Arc<dyn RequestRoom>> {
+    ROOM.try_with(Arc::clone).ok()
 }
 
 /// The codec of the generated servers: [`ProstCodec`], with requests decoded by [`BoundedDecoder`].
@@ -107,8 +112,9 @@ impl<U: Message + Default> Decoder for BoundedDecoder<U> {
         let message = buffer.chunk();
         let cost = self.counter.cost(message, MAX_DECODED);
         let too_large = |field| too_large(self.counter.field_name(field));
-        let bytes = cost.map_err(too_large)? + message.len();
-        ROOM.try_with(|room| room.take(bytes)).unwrap_or(Ok(()))?;
+        let parts = cost.map_err(too_large)? + size_of::<U>();
+        let take = |room: &Arc<dyn RequestRoom>| room.take(message.len(), parts);
+        ROOM.try_with(take).unwrap_or(Ok(()))?;
         self.inner.decode(buffer)
     }
 }

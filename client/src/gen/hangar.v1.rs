@@ -3233,8 +3233,8 @@ pub enum ErrorReason {
     NotImplemented = 36,
     /// INTERNAL: a fault of the server; it was logged under the id in the metadata's `error_id`.
     Internal = 37,
-    /// RESOURCE_EXHAUSTED: a limit of the server was reached, for example of registered models.
-    /// Metadata: `limit`.
+    /// RESOURCE_EXHAUSTED: a limit of the server was reached, for example of registered models, or, with RetryInfo, of the
+    /// memory of all requests. Metadata: `limit`.
     LimitReached = 38,
     /// FAILED_PRECONDITION: the model is declared in the configuration file and is changed there only.
     ModelDeclared = 39,

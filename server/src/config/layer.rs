@@ -75,7 +75,7 @@ pub struct Layer {
         help_heading = "Network"
     )]
     pub max_request_bytes: Option<Size>,
-    /// Most memory of all requests together, from their first bytes to the ends of their calls; the first 64 KiB of each are free
+    /// Most memory of all requests together, from their first bytes to the ends of their calls; the first 4 KiB of each are free
     /// [default: 256MiB, or four times max_request_bytes]
     #[arg(
         long,

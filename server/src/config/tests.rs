@@ -182,7 +182,7 @@ fn a_bad_value_in_a_file_is_refused_by_name() {
         (
             "max_request_bytes = \"9EiB\"",
             "max_request_bytes",
-            "from 4KiB to 2GiB",
+            "from 4KiB to 64MiB",
         ),
         (
             "trace_sample_ratio = 2.0",

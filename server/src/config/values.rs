@@ -141,20 +141,21 @@ pub(super) fn heartbeat(
     Ok(time)
 }
 
-/// Size of a request: from 4 KiB to 2 GiB, the most that a gRPC message can have in practice.
+/// Size of a request: from 4 KiB to 64 MiB, which workers take.
 pub(super) fn size(key: &'static str, given: Option<Size>) -> Result<usize, ConfigError> {
-    let allowed = ByteSize::kib(4)..=ByteSize::gib(2);
+    let allowed = ByteSize::kib(4)..=ByteSize::mib(64);
     let size = given.map_or(ByteSize::mib(16), |size| ByteSize::b(size.0));
     match usize::try_from(size.as_u64()) {
         Ok(bytes) if allowed.contains(&size) => Ok(bytes),
         _ => Err(ConfigError::invalid(
             key,
-            format!("{size} is out of range: must be from 4KiB to 2GiB"),
+            format!("{size} is out of range: must be from 4KiB to 64MiB"),
         )),
     }
 }
 
-/// Memory of all requests, which has to do for one of the largest: for its bytes, and for what becomes of them.
+/// Memory of all requests, which has to do for the bytes of one of the largest, as they come and as they are read. One with
+/// so many parts that it takes more is refused.
 pub(super) fn request_memory(
     given: Option<Size>,
     max_request_bytes: usize,

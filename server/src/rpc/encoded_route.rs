@@ -32,7 +32,10 @@ use tonic::{
 };
 use tower::Service;
 
-use super::{encoded::EncodedStream, inference_service::InferenceApi, model_service::ModelApi};
+use super::{
+    encoded::EncodedStream, inference_service::InferenceApi, model_service::ModelApi,
+    request_memory::CallMemory,
+};
 
 /// A service, one method of which is answered with encoded messages.
 pub struct EncodedRoute<S, R> {
@@ -81,7 +84,16 @@ impl WatchRoute {
             .max_decoding_message_size(max_request_bytes);
         let method = move |request: Request<WatchStatusRequest>| {
             let api = api.clone();
-            async move { Ok(Response::new(api.watch(request.into_inner())?)) }.boxed()
+            let memory = request.extensions().get::<Arc<CallMemory>>().cloned();
+            async move {
+                let responses = api.watch(request.into_inner())?;
+                // It may last for long, and its request is gone.
+                if let Some(memory) = memory {
+                    memory.drop_request();
+                }
+                Ok(Response::new(responses))
+            }
+            .boxed()
         };
         Self {
             inner,

@@ -104,6 +104,13 @@ pub enum ApiError {
         /// How much that is, in bytes.
         limit: usize,
     },
+    /// The request alone takes more memory than all requests may.
+    RequestTooLarge {
+        /// How much that is, in bytes.
+        limit: usize,
+    },
+    /// The request broke off.
+    RequestStuck,
     /// As many requests of a call wait as may.
     TooManyOfACall {
         /// How many that is.
@@ -166,6 +173,8 @@ impl From<ApiError> for Status {
             ApiError::Loading { model, retry } => status::loading(model, retry),
             ApiError::QueueFull { limit } => status::queue_full(limit),
             ApiError::RequestMemory { limit } => status::request_memory(limit),
+            ApiError::RequestTooLarge { limit } => status::request_too_large(limit),
+            ApiError::RequestStuck => status::request_stuck(),
             ApiError::TooManyOfACall { limit } => status::too_many_of_a_call(limit),
             ApiError::TooManyReloads { limit } => status::too_many_reloads(limit),
             ApiError::Failed(failure) => failed(failure, []),

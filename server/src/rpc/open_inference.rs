@@ -15,6 +15,8 @@ mod text_request;
 mod text_response;
 mod truncated;
 
+use std::sync::Arc;
+
 pub use api::OpenInferenceApi;
 use api::TaskRequest;
 use futures::StreamExt;
@@ -41,7 +43,7 @@ use super::{
     error::ApiError,
     generate::{self, DecodedAnswer},
     health::READINESS,
-    request_memory::StreamMemory,
+    request_memory::{CallMemory, StreamMemory},
 };
 use crate::{model::StateKind, version};
 
@@ -151,9 +153,9 @@ impl GrpcInferenceService for OpenInferenceApi {
     ) -> Result<Response<Responses>, Status> {
         let extensions = request.extensions();
         let deadline = extensions.get::<Deadline>().copied();
-        let memory = extensions.get::<StreamMemory>().cloned();
-        let memory =
-            memory.ok_or_else(|| ApiError::Internal("a call without memory".to_owned()))?;
+        let call = extensions.get::<Arc<CallMemory>>().cloned();
+        let call = call.ok_or_else(|| ApiError::Internal("a call without memory".to_owned()))?;
+        let memory = StreamMemory::new(call);
         let requests = request.into_inner();
         let responses = parallel::responses(self.clone(), requests, memory, deadline);
         Ok(Response::new(responses))

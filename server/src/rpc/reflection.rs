@@ -20,7 +20,7 @@ use tonic::{Status, body::Body, server::NamedService};
 use tonic_reflection::server::{Builder, Error, v1, v1alpha};
 use tower::Service;
 
-use super::error::ApiError;
+use super::{error::ApiError, request_memory::CallMemory};
 
 /// Whose services are described.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +132,9 @@ where
             ready(Ok(status.into_http())).boxed()
         };
         let (head, requests) = request.into_parts();
+        if let Some(call) = head.extensions.get::<Arc<CallMemory>>() {
+            call.expect_many();
+        }
         match (built, open_stream::open(&self.streams, requests)) {
             (Ok(server), Some((requests, open))) => {
                 let request = http::Request::from_parts(head, requests);

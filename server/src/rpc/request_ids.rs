@@ -16,6 +16,7 @@ use futures::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
+use hangar_client::server_codec;
 use prost::Message;
 use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, oneshot};
@@ -147,8 +148,9 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
             what: "calls that change something",
             limit: MAX_CALLS,
         })?;
+        let memory = server_codec::room();
         let run = async move {
-            let _permit = permit;
+            let _kept = (permit, memory);
             work.await
         };
         let finished = self.tasks.finish(run.in_current_span()).await;
@@ -191,7 +193,9 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
         };
         calls.insert(id, call);
         let catalog = self.catalog.clone();
+        let memory = server_codec::room();
         let run = async move {
+            let _kept = memory;
             let result = match recall(&catalog, &claim).await {
                 Ok(Some(response)) => Ok(response),
                 Ok(None) => work(Some(claim)).await,

@@ -1,10 +1,11 @@
-//! A common bound of the memory that requests take, whoever sends them: of what a request announces until it is decoded,
-//! and of what became of it until its call ends. Nobody waits for memory: a request for which there is none is refused.
+//! A common bound of the memory that requests take, whoever sends them: of what has come of a request until it is decoded,
+//! and of what became of it until its call ends. A request for which there is no memory is refused; only calls with many
+//! requests ([`StreamMemory`]) wait for it for a while before they read on.
 //!
-//! The first 64 KiB of each call are free, which the limits of connections and streams bound. Calls with many requests find
-//! their [`StreamMemory`] among the extensions of the HTTP request, where each request gives back its own.
+//! The first 4 KiB of each call are free, which the limits of connections and streams bound. The call's memory is among the
+//! extensions of its HTTP request.
 
-mod announced;
+mod arrivals;
 mod call_memory;
 mod stream;
 
@@ -16,11 +17,12 @@ use std::{
     time::Duration,
 };
 
-use announced::Announced;
+use arrivals::Arrivals;
 use bytes::Bytes;
-use call_memory::{CallMemory, RequestMemory};
+pub(super) use call_memory::CallMemory;
+use call_memory::RequestMemory;
 use futures::{FutureExt, future::BoxFuture};
-use hangar_client::server_codec::{RequestRoom, within_room};
+use hangar_client::server_codec::within_room;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 pub(super) use stream::{RequestClaim, StreamMemory};
@@ -28,57 +30,53 @@ use tokio::time::{Instant, Sleep, sleep};
 use tonic::Status;
 use tower::{Layer, Service};
 
-use super::{deadline::Deadline, guarded_body::GuardedBody};
+use super::{error::ApiError, guarded_body::GuardedBody};
 
 /// Error of a body.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Layer that makes a [`RequestMemoryService`].
 #[derive(Clone, Debug)]
-pub struct RequestMemoryLayer {
-    memory: RequestMemory,
-    /// What is longer is refused before it takes any.
-    max_request_bytes: usize,
-}
+pub struct RequestMemoryLayer(RequestMemory);
 
 /// Refuses requests for which there is no memory.
 #[derive(Clone, Debug)]
 pub struct RequestMemoryService<S> {
     inner: S,
-    layer: RequestMemoryLayer,
+    memory: RequestMemory,
 }
 
-/// A request body that has memory for the message that comes.
+/// A request body whose buffers have memory.
 pub struct RequestBody<B> {
     inner: B,
-    announced: Announced,
-    /// Of the message that comes.
-    claim: usize,
-    max_request_bytes: usize,
+    arrivals: Arrivals,
     call: Arc<CallMemory>,
-    /// Ends a call without a deadline whose message does not go on.
-    pause: Option<Pause>,
+    /// What came and waits for memory.
+    held: Option<HeldFrame>,
 }
 
-/// A limit of the time between two frames.
-struct Pause {
-    limit: Duration,
-    end: Pin<Box<Sleep>>,
+/// A frame for which there was no memory when it came.
+struct HeldFrame {
+    frame: Frame<Bytes>,
+    /// Until when it waits.
+    until: Instant,
+    /// When to look again.
+    next: Pin<Box<Sleep>>,
 }
 
 /// A response body during which the call has its memory.
 type ResponseBody<B> = GuardedBody<B, Arc<CallMemory>>;
 
-/// Longest pause in a message of a call without a deadline.
+/// Longest pause of a request, and longest time that one waits for memory.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
+/// Between two looks for memory.
+const LOOK: Duration = Duration::from_millis(50);
+
 impl RequestMemoryLayer {
-    /// At most `limit` bytes for all requests, none of which is longer than `max_request_bytes`.
-    pub fn new(limit: usize, max_request_bytes: usize) -> Self {
-        Self {
-            memory: RequestMemory::new(limit),
-            max_request_bytes,
-        }
+    /// At most `limit` bytes for all requests.
+    pub fn new(limit: usize) -> Self {
+        Self(RequestMemory::new(limit))
     }
 }
 
@@ -88,7 +86,7 @@ impl<S> Layer<S> for RequestMemoryLayer {
     fn layer(&self, inner: S) -> Self::Service {
         RequestMemoryService {
             inner,
-            layer: self.clone(),
+            memory: self.0.clone(),
         }
     }
 }
@@ -107,22 +105,14 @@ where
     }
 
     fn call(&mut self, request: Request<A>) -> Self::Future {
-        let RequestMemoryLayer {
-            memory,
-            max_request_bytes,
-        } = self.layer.clone();
-        let call = Arc::new(CallMemory::new(memory));
-        let has_deadline = request.extensions().get::<Deadline>().is_some();
+        let call = Arc::new(CallMemory::new(self.memory.clone()));
         let mut request = request.map(|inner| RequestBody {
             inner,
-            announced: Announced::default(),
-            claim: 0,
-            max_request_bytes,
+            arrivals: Arrivals::new(MAX_PAUSE),
             call: call.clone(),
-            pause: (!has_deadline).then(|| Pause::new(MAX_PAUSE)),
+            held: None,
         });
-        let of_stream = StreamMemory::new(call.clone());
-        request.extensions_mut().insert(of_stream);
+        request.extensions_mut().insert(call.clone());
         let answer = within_room(call.clone(), self.inner.call(request));
         let held = async move {
             let answer = answer.await?;
@@ -132,35 +122,38 @@ where
     }
 }
 
-impl Pause {
-    fn new(limit: Duration) -> Self {
-        Self {
-            limit,
-            end: Box::pin(sleep(limit)),
-        }
-    }
-}
-
 impl<B> RequestBody<B> {
-    /// Has memory for as much as a message that begins announces, in place of the one before.
-    fn claim(&mut self, data: &[u8]) -> Result<(), Status> {
-        let Some(length) = self.announced.pass(data) else {
-            return Ok(());
+    /// `frame`, once there is memory for what has come.
+    fn admit(
+        &mut self,
+        frame: Frame<Bytes>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let refused = match self.call.buffer(self.arrivals.largest()) {
+            Ok(()) => return Poll::Ready(Some(Ok(frame))),
+            Err(refused) => refused,
         };
-        self.call.give_back(std::mem::take(&mut self.claim));
-        // What is longer is refused as it is.
-        if length <= self.max_request_bytes {
-            self.call.take(length)?;
-            self.claim = length;
+        let now = Instant::now();
+        let mut held = self.held.take().unwrap_or_else(|| HeldFrame {
+            frame: Frame::data(Bytes::new()),
+            until: now + self.arrivals.pause(),
+            next: Box::pin(sleep(LOOK)),
+        });
+        if !self.call.has_many() || now >= held.until {
+            return Poll::Ready(Some(Err(refused.into())));
         }
-        Ok(())
+        held.frame = frame;
+        held.next.as_mut().reset(now + LOOK);
+        // It is woken then.
+        let _ = held.next.as_mut().poll(context);
+        self.held = Some(held);
+        Poll::Pending
     }
 
-    /// Whether a message has not gone on for too long.
+    /// Whether the request does not go on. Between many there may be any time.
     fn is_stuck(&mut self, context: &mut Context<'_>) -> bool {
-        let in_message = self.announced.in_message();
-        let pause = self.pause.as_mut().filter(|_| in_message);
-        pause.is_some_and(|pause| pause.end.as_mut().poll(context).is_ready())
+        let goes_on = self.arrivals.in_message() || !self.call.has_many();
+        goes_on && self.arrivals.is_late(context)
     }
 }
 
@@ -173,31 +166,32 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Body for RequestBody<
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        let frame = match Pin::new(&mut this.inner).poll_frame(context) {
+        if let Some(held) = &mut this.held {
+            let frame = std::mem::replace(&mut held.frame, Frame::data(Bytes::new()));
+            let admitted = this.admit(frame, context);
+            if admitted.is_ready() {
+                this.held = None;
+            }
+            return admitted;
+        }
+        match Pin::new(&mut this.inner).poll_frame(context) {
             Poll::Pending if this.is_stuck(context) => {
-                let what =
-                    "a message of the request broke off: nothing more came of it for a minute";
-                return Poll::Ready(Some(Err(Status::internal(what).into())));
+                Poll::Ready(Some(Err(Status::from(ApiError::RequestStuck).into())))
             }
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(frame) => frame,
-        };
-        let frame = frame.map(|frame| frame.map_err(Into::into));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            if let Some(pause) = &mut this.pause {
-                pause.end.as_mut().reset(Instant::now() + pause.limit);
-            }
-            if let Err(refused) = this.claim(data) {
-                return Poll::Ready(Some(Err(refused.into())));
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    this.arrivals.pass(data);
+                }
+                this.admit(frame, context)
             }
         }
-        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.held.is_none() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -207,14 +201,14 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Body for RequestBody<
 
 impl<B> Drop for RequestBody<B> {
     fn drop(&mut self) {
-        self.call.give_back(self.claim);
+        self.call.drop_buffers();
     }
 }
 
 impl<B> fmt::Debug for RequestBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestBody")
-            .field("claim", &self.claim)
+            .field("call", &self.call)
             .finish_non_exhaustive()
     }
 }

@@ -61,10 +61,7 @@ impl ServedPort {
             .map_response(|response: http::Response<_>| response.map(UnwindBody::new))
             .layer(CatchPanicLayer::custom(panicked))
             .layer(DeadlineLayer)
-            .layer(RequestMemoryLayer::new(
-                settings.max_request_memory,
-                settings.max_request_bytes,
-            ))
+            .layer(RequestMemoryLayer::new(settings.max_request_memory))
             .service(
                 routes(settings, apis, checks)
                     .into_axum_router()

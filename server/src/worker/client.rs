@@ -4,10 +4,14 @@ use std::{error::Error, io, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use hangar_client::v1;
-use hangar_worker_protocol::v1::{
-    DetokenizeRequest, EmbedRequest, LoadRequest, LoadResponse, PrepareWeightsRequest,
-    ShutdownRequest, TokenizeRequest, WatchStatsRequest, WatchStatsResponse, load_response::Event,
-    worker_service_client::WorkerServiceClient, worker_service_server::SERVICE_NAME,
+use hangar_worker_protocol::{
+    MAX_REQUEST,
+    v1::{
+        DetokenizeRequest, EmbedRequest, LoadRequest, LoadResponse, PrepareWeightsRequest,
+        ShutdownRequest, TokenizeRequest, WatchStatsRequest, WatchStatsResponse,
+        load_response::Event, worker_service_client::WorkerServiceClient,
+        worker_service_server::SERVICE_NAME,
+    },
 };
 use http::uri::PathAndQuery;
 use tonic::{
@@ -62,9 +66,6 @@ pub struct CallError(Box<Status>);
 /// The method whose responses stay encoded.
 const GENERATE: &str = "Generate";
 
-/// Longest message in bytes: an embedding of a long batch stays below it.
-const MAX_MESSAGE: usize = 64 << 20;
-
 impl WorkerClient {
     /// Connects to the worker that listens on `socket`.
     ///
@@ -75,11 +76,11 @@ impl WorkerClient {
         let channel = channel::connect(socket).await?;
         Ok(Self {
             stubs: WorkerServiceClient::new(channel.clone())
-                .max_decoding_message_size(MAX_MESSAGE)
-                .max_encoding_message_size(MAX_MESSAGE),
+                .max_decoding_message_size(MAX_REQUEST)
+                .max_encoding_message_size(MAX_REQUEST),
             grpc: Grpc::new(channel)
-                .max_decoding_message_size(MAX_MESSAGE)
-                .max_encoding_message_size(MAX_MESSAGE),
+                .max_decoding_message_size(MAX_REQUEST)
+                .max_encoding_message_size(MAX_REQUEST),
         })
     }
 

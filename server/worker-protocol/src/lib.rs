@@ -18,8 +18,9 @@ pub use shard::shard;
 /// Version of the protocol. Raised with every change that the other side does not understand.
 pub const PROTOCOL_VERSION: u32 = 3;
 
-/// Largest request to a worker in bytes: a long prompt. The server's own limit is below it.
-pub const MAX_REQUEST: usize = 64 << 20;
+/// Longest message between a server and a worker in bytes: a request to the server, whose own limit is below it, in the form
+/// that workers take, or the vectors of a long batch.
+pub const MAX_REQUEST: usize = 80 << 20;
 
 /// Generated messages and stubs of `hangar.worker.v1`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]

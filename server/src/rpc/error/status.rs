@@ -181,6 +181,22 @@ pub(super) fn request_memory(limit: usize) -> Status {
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
+pub(super) fn request_too_large(limit: usize) -> Status {
+    let details = details(ErrorReason::MessageTooLarge, [("limit", limit.to_string())]);
+    let message = format!(
+        "the request takes more memory than all requests together may, which is {limit} bytes (max_request_memory)"
+    );
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
+pub(super) fn request_stuck() -> Status {
+    Status::with_error_details(
+        Code::DeadlineExceeded,
+        "the request broke off: nothing more of it came for a minute, or too little",
+        details(ErrorReason::DeadlineExceeded, []),
+    )
+}
+
 pub(super) fn too_many_of_a_call(limit: usize) -> Status {
     let mut details = details(ErrorReason::QueueFull, [("limit", limit.to_string())]);
     details.set_retry_info(Some(RESTART_RETRY));

@@ -35,7 +35,9 @@ pub(in crate::rpc) struct RequestClaim {
 }
 
 impl StreamMemory {
-    pub(super) fn new(call: Arc<CallMemory>) -> Self {
+    /// Of this call.
+    pub(in crate::rpc) fn new(call: Arc<CallMemory>) -> Self {
+        call.expect_many();
         let decoded = Decoded {
             call: call.clone(),
             bytes: AtomicUsize::new(0),
@@ -62,6 +64,13 @@ impl StreamMemory {
         (missing == 0).then_some(claim)
     }
 
+    /// So many bytes more; nothing where there are none.
+    pub(in crate::rpc) fn reserve(&self, bytes: usize) -> Option<RequestClaim> {
+        self.call.take(bytes).ok()?;
+        let call = self.call.clone();
+        Some(RequestClaim { call, bytes })
+    }
+
     /// Bytes that all calls have together.
     pub(in crate::rpc) fn limit(&self) -> usize {
         self.call.limit()
@@ -76,8 +85,10 @@ impl StreamMemory {
 }
 
 impl RequestRoom for Decoded {
-    /// Refuses nothing: an error would end the whole call, and not the one request.
-    fn take(&self, bytes: usize) -> Result<(), Status> {
+    /// Refuses no single request: an error would end the whole call. Buffers, which stay, are no single request's.
+    fn take(&self, message: usize, parts: usize) -> Result<(), Status> {
+        self.call.unpack(message)?;
+        let bytes = message + parts;
         let of = match self.call.take(bytes) {
             Ok(()) => &self.bytes,
             Err(_) => &self.missing,
@@ -113,9 +124,13 @@ mod tests {
 
     #[test]
     fn each_request_gives_back_its_own_and_the_one_too_many_goes() {
-        let memory = StreamMemory::of(4 * UNIT);
+        let memory = StreamMemory::of(5 * UNIT);
         let decode = |bytes| {
-            memory.decoded.take(bytes).expect("never refused");
+            memory.call.buffer(UNIT).expect("memory");
+            memory
+                .decoded
+                .take(UNIT, bytes - UNIT)
+                .expect("not refused");
             memory.claim()
         };
         let first = decode(2 * UNIT).expect("memory");

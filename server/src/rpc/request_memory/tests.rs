@@ -3,12 +3,17 @@
 use std::convert::Infallible;
 
 use futures::{StreamExt, stream};
+use hangar_client::server_codec::RequestRoom;
 use http_body_util::{BodyExt, StreamBody};
 use tonic::Code;
+use tonic_types::StatusExt;
 
 use super::{call_memory::UNIT, *};
 
 const LIMIT: usize = 4 * UNIT;
+
+const SOON: Duration = Duration::from_millis(20);
+const LATE: Duration = Duration::from_hours(1);
 
 fn memory() -> RequestMemory {
     RequestMemory::new(LIMIT)
@@ -34,22 +39,40 @@ fn what_a_call_takes_is_given_back_at_its_end() {
     assert_eq!(memory.free.available_permits(), 4);
 }
 
-/// A body with the head of a message of this length, and no more.
+/// So many bytes of a longer message.
+fn part(length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    bytes[1] = 255;
+    bytes
+}
+
+/// A body with a frame of so many bytes of a longer message, and no more.
 fn body(
-    memory: &RequestMemory,
+    call: &Arc<CallMemory>,
     length: usize,
+    pause: Duration,
 ) -> RequestBody<impl Body<Data = Bytes, Error = Infallible> + Unpin> {
-    let announced = u32::try_from(length).expect("a length").to_be_bytes();
-    let head = Bytes::from([&[0][..], &announced].concat());
-    let frames = stream::iter([Ok(Frame::data(head))]).chain(stream::pending());
+    body_of(part(length), call, pause)
+}
+
+/// A body with these bytes and no end.
+fn body_of(
+    bytes: Vec<u8>,
+    call: &Arc<CallMemory>,
+    pause: Duration,
+) -> RequestBody<impl Body<Data = Bytes, Error = Infallible> + Unpin> {
+    let frames = stream::iter([Ok(Frame::data(bytes.into()))]).chain(stream::pending());
     RequestBody {
         inner: StreamBody::new(frames),
-        announced: Announced::default(),
-        claim: 0,
-        max_request_bytes: LIMIT,
-        call: Arc::new(call(memory)),
-        pause: Some(Pause::new(Duration::from_millis(20))),
+        arrivals: Arrivals::new(pause),
+        call: call.clone(),
+        held: None,
     }
+}
+
+fn status(end: Option<Result<Frame<Bytes>, BoxError>>) -> Status {
+    let error = end.expect("an end").expect_err("no frame");
+    *error.downcast().expect("a status")
 }
 
 #[test]
@@ -74,29 +97,62 @@ fn what_is_taken_and_given_back_at_the_same_time_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_message_has_memory_from_its_head_on_or_is_refused() {
+async fn what_has_come_has_memory_or_is_refused() {
     let memory = memory();
-    let mut first = body(&memory, 3 * UNIT);
-    first.frame().await.expect("a frame").expect("memory");
+    let [first, second] = [(); 2].map(|()| Arc::new(call(&memory)));
+    let mut held = body(&first, 3 * UNIT, LATE);
+    held.frame().await.expect("a frame").expect("memory");
     assert_eq!(memory.free.available_permits(), 1);
-    let refused = body(&memory, 2 * UNIT).frame().await.expect("an end");
-    let refused = refused.expect_err("no memory");
-    let refused = refused.downcast::<Status>().expect("a status");
+    let refused = status(body(&second, 2 * UNIT, LATE).frame().await);
     assert_eq!(refused.code(), Code::ResourceExhausted);
-    let mut too_long = body(&memory, LIMIT + 1);
-    too_long
-        .frame()
-        .await
-        .expect("a frame")
-        .expect("refused as it is");
-    drop(first);
+    assert!(refused.get_details_retry_info().is_some());
+    let never = status(body(&second, LIMIT + UNIT, LATE).frame().await);
+    assert!(never.get_details_retry_info().is_none());
+    drop(held);
     assert_eq!(memory.free.available_permits(), 4);
 }
 
 #[tokio::test]
-async fn a_message_that_does_not_go_on_ends() {
+async fn a_call_with_many_requests_waits_for_memory() {
     let memory = memory();
-    let mut body = body(&memory, UNIT);
-    body.frame().await.expect("a frame").expect("memory");
-    assert!(body.frame().await.is_some_and(|end| end.is_err()));
+    let [first, second] = [(); 2].map(|()| Arc::new(call(&memory)));
+    first.take(3 * UNIT).expect("memory");
+    second.expect_many();
+    let mut waiting = body(&second, 2 * UNIT, LATE);
+    assert!(futures::poll!(waiting.frame()).is_pending());
+    first.give_back(UNIT);
+    waiting.frame().await.expect("a frame").expect("memory");
+    let refused = status(body(&second, 3 * UNIT, SOON).frame().await);
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_go_on_ends() {
+    let memory = memory();
+    let [one, many] = [(); 2].map(|()| Arc::new(call(&memory)));
+    many.expect_many();
+    let whole = || vec![0; 5];
+    let mut stream = body_of(whole(), &many, SOON);
+    stream.frame().await.expect("a frame").expect("memory");
+    // A message that breaks off, and a whole one to which the request's end is missing.
+    for bytes in [part(UNIT), whole()] {
+        let mut request = body_of(bytes, &one, SOON);
+        request.frame().await.expect("a frame").expect("memory");
+        let stuck = status(request.frame().await);
+        assert_eq!(stuck.code(), Code::DeadlineExceeded);
+    }
+    assert!(futures::poll!(stream.frame()).is_pending(), "it may pause");
+}
+
+#[test]
+fn what_was_unpacked_is_counted_and_a_watch_drops_its_request() {
+    let memory = memory();
+    let call = call(&memory);
+    call.buffer(UNIT).expect("memory");
+    RequestRoom::take(&call, UNIT + UNIT / 2, 0).expect("memory");
+    assert_eq!(memory.free.available_permits(), 0);
+    call.drop_buffers();
+    assert_eq!(memory.free.available_permits(), 3);
+    call.drop_request();
+    assert_eq!(memory.free.available_permits(), 4);
 }

@@ -45,6 +45,7 @@ pub(super) struct Refused {
     pub(super) model: String,
     pub(super) id: String,
     pub(super) why: Refusal,
+    _claim: RequestClaim,
     _room: OwnedSemaphorePermit,
 }
 
@@ -72,8 +73,8 @@ const MAX_WAITING: usize = 1024;
 const MAX_WAITING_BYTES: u32 = 64 << 20;
 
 /// Refusals that were not taken, and bytes of the names in them.
-const MAX_REFUSED: usize = 65_536;
-const MAX_REFUSED_BYTES: u32 = 4 << 20;
+const MAX_REFUSED: usize = 4096;
+const MAX_REFUSED_BYTES: u32 = 256 << 10;
 
 /// What comes of `requests` while the future runs, which ends with them, or when nobody wants them any more.
 pub(super) fn incoming<R>(
@@ -175,10 +176,19 @@ impl Reader {
         };
         // The semaphore is never closed.
         let Ok(room) = room else { return false };
+        let bytes = size_of::<Refused>() + model.len() + id.len();
+        let Some(claim) = self.memory.reserve(bytes) else {
+            let limit = self.memory.limit();
+            let end = Err(Refusal::Memory(limit).into());
+            // Nobody may hear of it.
+            let _ = self.waiting.send(end).await;
+            return false;
+        };
         let refused = Refused {
             model,
             id,
             why,
+            _claim: claim,
             _room: room,
         };
         self.refused.send(refused).await.is_ok()
