@@ -26,10 +26,14 @@ macro_rules! redacted {
     ($message:ident: $($field:ident),* $(,)?) => {
         impl fmt::Debug for $message {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let Self { session_id, $($field),* } = self;
+                // Of a literal the compiler says which field is missing; of a macro's pattern it does not.
+                let _every_field = || Self {
+                    session_id: String::new(),
+                    $($field: Default::default()),*
+                };
                 f.debug_struct(stringify!($message))
-                    .field("session_id", &Secret(session_id))
-                    $(.field(stringify!($field), $field))*
+                    .field("session_id", &Secret(&self.session_id))
+                    $(.field(stringify!($field), &self.$field))*
                     .finish()
             }
         }

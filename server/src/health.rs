@@ -144,7 +144,7 @@ mod tests {
             for file in &set.file {
                 for service in &file.service {
                     let name = format!("{}.{}", file.package(), service.name());
-                    assert!(SERVICES.contains(&&*name), "{name}");
+                    assert!(SERVICES.contains(&&*name), "{name} is none of SERVICES");
                     services += 1;
                 }
             }

@@ -270,7 +270,8 @@ impl UpdateModel {
 /// Names of the fields in which two specs differ. Without one of them it does not compile.
 macro_rules! differing {
     ($old:expr, $new:expr, $($field:ident)+) => {{
-        let ModelSpec { $($field: _),+ } = $old;
+        // Of a literal the compiler says which field is missing; of a macro's pattern it does not.
+        let _every_field = || ModelSpec { $($field: Default::default()),+ };
         [$((stringify!($field), $old.$field != $new.$field)),+]
     }};
 }

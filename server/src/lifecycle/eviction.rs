@@ -14,7 +14,7 @@ use super::{
     memory::Evict,
     tracked_model::TrackedModel,
 };
-use crate::model::{ModelId, Spec, StateKind, SuspendCause};
+use crate::model::{ModelId, StateKind, SuspendCause};
 
 /// Makes room for one model.
 pub(super) struct Evictor {
@@ -90,8 +90,6 @@ impl Evict for Evictor {
 
 /// Whether `model` may be evicted while nobody uses it.
 pub(super) fn may_be_evicted(context: &Context, model: &TrackedModel) -> bool {
-    let Spec {
-        pinned, required, ..
-    } = *model.facts().entry.spec;
-    !pinned && !required && !context.holders.is_held(model.id())
+    let spec = &model.facts().entry.spec;
+    !spec.pinned && !spec.required && !context.holders.is_held(model.id())
 }

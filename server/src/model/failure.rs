@@ -131,14 +131,15 @@ impl Reason {
 
     /// Whether another attempt may succeed without anybody doing anything.
     pub fn is_transient(self) -> bool {
-        matches!(
-            self,
-            Self::WorkerDied
-                | Self::WorkerHung
-                | Self::LoadStalled
-                | Self::HubUnavailable
-                | Self::FilesUnavailable
-        )
+        match self {
+            Self::WorkerDied | Self::WorkerHung | Self::LoadStalled => true,
+            Self::HubUnavailable | Self::FilesUnavailable => true,
+            Self::ModelUnusable | Self::SourceNotAllowed | Self::DeviceUnavailable => false,
+            Self::InsufficientMemory | Self::StorageFull | Self::LoadTimeout => false,
+            Self::LoadCancelled | Self::ModelUnloaded | Self::ShuttingDown => false,
+            Self::Unreaped | Self::DeviceMemoryHeld | Self::HubDenied => false,
+            Self::UnsupportedByModel | Self::Internal => false,
+        }
     }
 }
 

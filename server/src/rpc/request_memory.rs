@@ -5,34 +5,30 @@
 //! their [`StreamMemory`] among the extensions of the HTTP request, where each request gives back its own.
 
 mod announced;
+mod call_memory;
 mod stream;
 
 use std::{
     fmt,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use announced::Announced;
 use bytes::Bytes;
+use call_memory::{CallMemory, RequestMemory};
 use futures::{FutureExt, future::BoxFuture};
 use hangar_client::server_codec::{RequestRoom, within_room};
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 pub(super) use stream::{RequestClaim, StreamMemory};
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, Sleep, sleep},
-};
+use tokio::time::{Instant, Sleep, sleep};
 use tonic::Status;
 use tower::{Layer, Service};
 
-use super::{deadline::Deadline, error::ApiError, guarded_body::GuardedBody};
+use super::{deadline::Deadline, guarded_body::GuardedBody};
 
 /// Error of a body.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -50,19 +46,6 @@ pub struct RequestMemoryLayer {
 pub struct RequestMemoryService<S> {
     inner: S,
     layer: RequestMemoryLayer,
-}
-
-/// The memory of all calls, in units.
-#[derive(Clone, Debug)]
-struct RequestMemory {
-    free: Arc<Semaphore>,
-    limit: usize,
-}
-
-/// What one call has of it, which it gives back at its end.
-pub struct CallMemory {
-    memory: RequestMemory,
-    bytes: AtomicUsize,
 }
 
 /// A request body that has memory for the message that comes.
@@ -86,21 +69,14 @@ struct Pause {
 /// A response body during which the call has its memory.
 type ResponseBody<B> = GuardedBody<B, Arc<CallMemory>>;
 
-/// What memory is counted in.
-const UNIT: usize = 64 << 10;
-
 /// Longest pause in a message of a call without a deadline.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 impl RequestMemoryLayer {
     /// At most `limit` bytes for all requests, none of which is longer than `max_request_bytes`.
     pub fn new(limit: usize, max_request_bytes: usize) -> Self {
-        let units = (limit / UNIT).min(Semaphore::MAX_PERMITS);
         Self {
-            memory: RequestMemory {
-                free: Arc::new(Semaphore::new(units)),
-                limit,
-            },
+            memory: RequestMemory::new(limit),
             max_request_bytes,
         }
     }
@@ -135,10 +111,7 @@ where
             memory,
             max_request_bytes,
         } = self.layer.clone();
-        let call = Arc::new(CallMemory {
-            memory,
-            bytes: AtomicUsize::new(0),
-        });
+        let call = Arc::new(CallMemory::new(memory));
         let has_deadline = request.extensions().get::<Deadline>().is_some();
         let mut request = request.map(|inner| RequestBody {
             inner,
@@ -156,42 +129,6 @@ where
             Ok(answer.map(|inner| GuardedBody::new(inner, call)))
         };
         held.boxed()
-    }
-}
-
-impl CallMemory {
-    /// Gives back what is not needed any more.
-    fn give_back(&self, bytes: usize) {
-        let before = self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        let units = before / UNIT - (before - bytes) / UNIT;
-        self.memory.free.add_permits(units);
-    }
-}
-
-impl RequestRoom for CallMemory {
-    fn take(&self, bytes: usize) -> Result<(), Status> {
-        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let units = (before + bytes) / UNIT - before / UNIT;
-        // So many units nobody has.
-        let units = u32::try_from(units).unwrap_or(u32::MAX);
-        match self.memory.free.try_acquire_many(units) {
-            Ok(permit) => {
-                permit.forget();
-                Ok(())
-            }
-            Err(_) => {
-                self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-                let limit = self.memory.limit;
-                Err(ApiError::RequestMemory { limit }.into())
-            }
-        }
-    }
-}
-
-impl Drop for CallMemory {
-    fn drop(&mut self) {
-        let bytes = *self.bytes.get_mut();
-        self.give_back(bytes);
     }
 }
 

@@ -78,7 +78,12 @@ fn family<'a>(metric: &Metric, families: &'a [MetricFamily]) -> &'a MetricFamily
         let rest = family.name().strip_prefix(&name);
         rest.is_some_and(|rest| ends.contains(&rest))
     });
-    found.unwrap_or_else(|| panic!("{} is not scraped", metric.name))
+    found.unwrap_or_else(|| {
+        panic!(
+            "{} is not scraped: `record_everything` leaves it out",
+            metric.name
+        )
+    })
 }
 
 fn labels(family: &MetricFamily) -> BTreeSet<String> {

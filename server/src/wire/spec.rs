@@ -198,8 +198,13 @@ fn parsed<T: FromStr<Err: ToString>>(
 #[cfg(test)]
 mod tests {
     mod limits;
+    mod ranges;
+
+    use std::sync::LazyLock;
 
     use hangar_client::v1::model_source;
+    use prost::Message;
+    use prost_reflect::{DescriptorPool, DynamicMessage, ReflectMessage};
 
     use super::*;
 
@@ -282,12 +287,27 @@ mod tests {
         }
     }
 
+    static POOL: LazyLock<DescriptorPool> =
+        LazyLock::new(|| DescriptorPool::decode(v1::FILE_DESCRIPTOR_SET).expect("descriptors"));
+
+    /// A spec whose fields can be gone through.
+    fn dynamic(spec: &v1::ModelSpec) -> DynamicMessage {
+        let kind = POOL.get_message_by_name("hangar.v1.ModelSpec").expect("it");
+        DynamicMessage::decode(kind, &*spec.encode_to_vec()).expect("a spec")
+    }
+
     #[test]
     fn every_field_of_a_spec_converts_both_ways() {
         let mut violations = Violations::default();
         let read = spec_of(&full(), "spec", &mut violations);
         assert!(violations.all().is_empty());
-        assert_eq!(spec(&read), full());
+        let (given, back) = (dynamic(&full()), dynamic(&spec(&read)));
+        for field in given.descriptor().fields() {
+            let name = field.name();
+            assert!(given.has_field(&field), "full() says nothing in {name}");
+            let same = back.get_field(&field) == given.get_field(&field);
+            assert!(same, "{name} is not given back as it was read");
+        }
     }
 
     #[test]

@@ -11,11 +11,28 @@ const PROTO: &str = "server/worker-protocol/proto/hangar/worker/v1/worker_servic
 /// Where what an engine is built from is listed.
 const SPEC: &str = "server/src/model/spec.rs";
 
+/// Where specs are messages.
+const WIRE: &str = "server/src/wire";
+
+const WORKER: &str = "server/worker/src";
+
 /// Where the states of a model are, with a picture of them.
 const STATE: &str = "server/src/model/state.rs";
 
+/// Where what happens to a model is listed.
+const TRANSITION: &str = "server/src/model/state/transition.rs";
+
 /// What the worker calls its configuration, and the spec in it.
 const MESSAGES: [&str; 3] = ["config", "spec()", "spec"];
+
+/// Fields of a spec that the server only keeps.
+const FOR_PEOPLE: [&str; 5] = [
+    "display_name",
+    "description",
+    "provider",
+    "languages",
+    "capabilities",
+];
 
 /// Fields of the worker's configuration that say nothing to the worker: the scripted worker answers with them.
 const UNREAD: [&str; 1] = ["max_concurrency"];
@@ -39,12 +56,12 @@ fn fields(message: &str) -> Result<Vec<String>> {
     Ok(fields)
 }
 
-/// The names of what an engine is built from.
-fn engine_inputs() -> Result<Vec<String>> {
+/// The names of the fields of a type that [`SPEC`] defines.
+fn fields_of(name: &str) -> Result<Vec<String>> {
     let code = fs::read_to_string(workspace().join(SPEC))?;
     let (_, body) = code
-        .split_once("pub struct EngineInputs<'a> {\n")
-        .context("EngineInputs")?;
+        .split_once(&format!("pub struct {name} {{\n"))
+        .with_context(|| name.to_owned())?;
     let (body, _) = body.split_once("\n}\n").context("its end")?;
     let names = body.lines().filter_map(|line| {
         let (name, _) = line.trim().strip_prefix("pub ")?.split_once(':')?;
@@ -53,10 +70,18 @@ fn engine_inputs() -> Result<Vec<String>> {
     Ok(names.collect())
 }
 
-/// The worker's code, without tests and comments; what goes on in a further line with a dot is one line.
-fn worker_code() -> Result<String> {
+/// The names of what an engine is built from.
+fn engine_inputs() -> Result<Vec<String>> {
+    fields_of("EngineInputs<'a>")
+}
+
+/// The code of a folder, without tests and comments and what is at `left_out`; what goes on in a further line with a dot
+/// is one line.
+fn code_of(folder: &str, left_out: &[&str]) -> Result<String> {
     let mut code = String::new();
-    for (_, text) in sources_without_tests("server/worker/src")? {
+    let mut sources = sources_without_tests(folder)?;
+    sources.retain(|(name, _)| !left_out.iter().any(|path| name.starts_with(path)));
+    for (_, text) in sources {
         let lines = text.lines().map(str::trim);
         for line in lines.filter(|line| !line.starts_with("//")) {
             if !line.starts_with('.') {
@@ -68,21 +93,24 @@ fn worker_code() -> Result<String> {
     Ok(code)
 }
 
+/// Whether the code names this, and not only something longer.
+fn names(code: &str, name: &str) -> bool {
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    code.match_indices(name).any(|(at, _)| {
+        let goes_on = code[at + name.len()..].starts_with(is_of_name);
+        !goes_on && !code[..at].ends_with(is_of_name)
+    })
+}
+
 /// Whether the code reads a field of the configuration, or of the spec in it.
 fn is_read(code: &str, field: &str) -> bool {
-    let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    MESSAGES.iter().any(|message| {
-        let read = format!("{message}.{field}");
-        code.match_indices(&read).any(|(at, _)| {
-            let goes_on = code[at + read.len()..].starts_with(is_of_name);
-            !goes_on && !code[..at].ends_with(is_of_name)
-        })
-    })
+    let mut messages = MESSAGES.iter();
+    messages.any(|message| names(code, &format!("{message}.{field}")))
 }
 
 #[test]
 fn the_worker_reads_every_field_of_its_configuration() -> Result<()> {
-    let code = worker_code()?;
+    let code = code_of(WORKER, &[])?;
     let fields = fields("WorkerConfig")?;
     ensure!(fields.len() > 15, "{fields:?}");
     // The source is a oneof, which is matched by its variants.
@@ -102,11 +130,28 @@ fn the_worker_reads_every_field_of_its_configuration() -> Result<()> {
 
 #[test]
 fn the_worker_reads_all_that_an_engine_is_built_from() -> Result<()> {
-    let code = worker_code()?;
+    let code = code_of(WORKER, &[])?;
     let inputs = engine_inputs()?;
     ensure!(inputs.len() > 10, "{inputs:?}");
     for field in inputs {
         ensure!(is_read(&code, &field), "nobody in the worker reads {field}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_server_reads_all_of_a_spec_that_is_not_for_the_engine_or_for_people() -> Result<()> {
+    let code = code_of("server/src", &[SPEC, WIRE])?;
+    let inputs = engine_inputs()?;
+    let mut fields = fields_of("Spec")?;
+    fields.retain(|field| !inputs.contains(field));
+    ensure!(fields.len() > 10, "{fields:?}");
+    for field in fields {
+        let unread = FOR_PEOPLE.contains(&field.as_str());
+        ensure!(
+            is_read(&code, &field) != unread,
+            "{field}: whoever reads it, or a place in FOR_PEOPLE"
+        );
     }
     Ok(())
 }
@@ -125,6 +170,24 @@ fn a_field_is_read_of_the_configuration_and_not_of_anything_else() {
     ] {
         assert!(!is_read(code, "kind"), "{code}");
     }
+}
+
+#[test]
+fn somebody_reports_every_event_of_a_model() -> Result<()> {
+    let code = code_of("server/src/lifecycle", &[])?;
+    let events = fs::read_to_string(workspace().join(TRANSITION))?;
+    let (_, body) = events.split_once("pub enum Event {\n").context("Event")?;
+    let (body, _) = body.split_once("\n}\n").context("its end")?;
+    let lines = body.lines().filter_map(|line| line.strip_prefix("    "));
+    let variants = lines.filter(|line| line.starts_with(char::is_uppercase));
+    let mut events = 0;
+    for event in variants.filter_map(|line| line.split([',', '(', ' ']).next()) {
+        let reported = names(&code, &format!("Event::{event}"));
+        ensure!(reported, "nobody in the lifecycle reports {event}");
+        events += 1;
+    }
+    ensure!(events > 15, "{events}");
+    Ok(())
 }
 
 #[test]

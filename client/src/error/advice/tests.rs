@@ -121,7 +121,7 @@ fn every_reason_has_advice_or_says_by_itself_what_to_do() {
         assert_ne!(
             advice_for(reason).is_some(),
             in_message(&name).is_some(),
-            "{name}"
+            "{name}: advice, or a place in this list"
         );
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use hangar_client::server_codec::{RequestRoom, within_room};
 use tonic::Status;
 
-use super::CallMemory;
+use super::call_memory::CallMemory;
 
 /// Where the requests of a call take their memory from, one after the other.
 #[derive(Clone)]
@@ -64,17 +64,14 @@ impl StreamMemory {
 
     /// Bytes that all calls have together.
     pub(in crate::rpc) fn limit(&self) -> usize {
-        self.call.memory.limit
+        self.call.limit()
     }
 
     /// The memory of a call of its own.
     #[cfg(test)]
     pub(in crate::rpc) fn of(limit: usize) -> Self {
-        let memory = super::RequestMemoryLayer::new(limit, limit).memory;
-        Self::new(Arc::new(CallMemory {
-            memory,
-            bytes: AtomicUsize::new(0),
-        }))
+        let memory = super::call_memory::RequestMemory::new(limit);
+        Self::new(Arc::new(CallMemory::new(memory)))
     }
 }
 
@@ -112,7 +109,7 @@ impl fmt::Debug for RequestClaim {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::UNIT, *};
+    use super::{super::call_memory::UNIT, *};
 
     #[test]
     fn each_request_gives_back_its_own_and_the_one_too_many_goes() {

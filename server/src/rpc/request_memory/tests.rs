@@ -6,19 +6,16 @@ use futures::{StreamExt, stream};
 use http_body_util::{BodyExt, StreamBody};
 use tonic::Code;
 
-use super::*;
+use super::{call_memory::UNIT, *};
 
 const LIMIT: usize = 4 * UNIT;
 
 fn memory() -> RequestMemory {
-    RequestMemoryLayer::new(LIMIT, LIMIT).memory
+    RequestMemory::new(LIMIT)
 }
 
 fn call(memory: &RequestMemory) -> CallMemory {
-    CallMemory {
-        memory: memory.clone(),
-        bytes: AtomicUsize::new(0),
-    }
+    CallMemory::new(memory.clone())
 }
 
 #[test]
@@ -53,6 +50,27 @@ fn body(
         call: Arc::new(call(memory)),
         pause: Some(Pause::new(Duration::from_millis(20))),
     }
+}
+
+#[test]
+fn what_is_taken_and_given_back_at_the_same_time_leaves_nothing() {
+    let memory = memory();
+    let call = call(&memory);
+    std::thread::scope(|scope| {
+        for n in 1..5 {
+            let call = &call;
+            scope.spawn(move || {
+                for _ in 0..10_000 {
+                    if call.take(n * UNIT / 2).is_ok() {
+                        call.give_back(n * UNIT / 2);
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(memory.free.available_permits(), 4);
+    drop(call);
+    assert_eq!(memory.free.available_permits(), 4);
 }
 
 #[tokio::test]

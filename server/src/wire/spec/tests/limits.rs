@@ -3,9 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use prost::Message;
-use prost_reflect::{
-    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, ReflectMessage, Value,
-};
+use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, ReflectMessage, Value};
 
 use super::*;
 
@@ -84,7 +82,7 @@ fn long_messages(message: &DynamicMessage, at: &str) -> Vec<(String, DynamicMess
 }
 
 /// Fields that are refused of a spec, without the places in lists.
-fn refused(spec: &DynamicMessage) -> BTreeSet<String> {
+pub(super) fn refused(spec: &DynamicMessage) -> BTreeSet<String> {
     let spec = v1::ModelSpec::decode(&*spec.encode_to_vec()).expect("a spec");
     let mut violations = Violations::default();
     spec_of(&spec, "spec", &mut violations);
@@ -100,9 +98,7 @@ fn refused(spec: &DynamicMessage) -> BTreeSet<String> {
 
 #[test]
 fn whatever_can_be_long_is_refused_when_it_is() {
-    let pool = DescriptorPool::decode(v1::FILE_DESCRIPTOR_SET).expect("descriptors");
-    let spec = pool.get_message_by_name("hangar.v1.ModelSpec").expect("it");
-    let spec = DynamicMessage::decode(spec, &*full().encode_to_vec()).expect("a spec");
+    let spec = dynamic(&full());
     assert!(refused(&spec).is_empty());
     let long = long_messages(&spec, "");
     assert!(long.len() > 20, "{}", long.len());
