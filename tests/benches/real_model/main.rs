@@ -3,7 +3,8 @@
 //!
 //! Computed in F32, all tokens and log probabilities are the reference's, also for a prompt that is longer than the
 //! model's window. Quantized in-situ, its answers still begin as anyone would accept; how far they are the reference's
-//! is told. Each unload gives back what the worker held. The GGUF file itself is refused by the name of its
+//! is told. The second load of each reads what the first has prepared, and none takes more memory than it was given.
+//! Each unload gives back what the worker held. The GGUF file itself is refused by the name of its
 //! architecture.
 
 mod measure;
@@ -12,7 +13,7 @@ mod table;
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use hangar_client::v1::{DataType, ErrorReason, ModelSpec};
 use hangar_tests::{
     refusals::refusal,
@@ -90,9 +91,12 @@ async fn main() -> Result<()> {
             for (answer, reference) in measured.answers.iter().zip(&references) {
                 answer.check(reference, way.quantization.is_empty())?;
             }
+            let is_prepared = time > 1;
+            ensure!(measured.prepared == is_prepared, "{measured:?}");
+            estimate.check(&measured)?;
             columns.push(table::Column {
-                title: title(way, time, measured.prepared),
-                estimate: estimate.clone(),
+                title: title(way, time),
+                estimate: estimate.words.clone(),
                 measured,
             });
         }
@@ -105,16 +109,36 @@ async fn main() -> Result<()> {
 }
 
 /// What a load is called that is the nth of its kind.
-fn title(way: &Way, time: usize, prepared: bool) -> String {
-    match (time, prepared) {
-        (1, _) => way.id.to_owned(),
-        (_, true) => format!("{}, prepared", way.id),
-        (_, false) => format!("{}, again, not prepared", way.id),
+fn title(way: &Way, time: usize) -> String {
+    match time {
+        1 => way.id.to_owned(),
+        _ => format!("{}, prepared", way.id),
     }
 }
 
-/// What the model is expected to need, and what it would be given, in the words of a server that has too little.
-async fn estimate(small: &TestServer, id: &str, spec: &ModelSpec) -> Result<String> {
+/// What the model is expected to need, and what it would be given.
+struct Estimate {
+    /// In the words of a server that has too little.
+    words: String,
+    /// What it would be given in GiB, to a tenth.
+    with_headroom: f64,
+}
+
+impl Estimate {
+    /// Makes sure that a load took no more than it was given.
+    fn check(&self, measured: &Measured) -> Result<()> {
+        let most = measured.most.max(measured.held) as f64 / table::GIB;
+        ensure!(
+            most <= self.with_headroom + 0.05,
+            "{most:.2} GiB were held, of {}",
+            self.words
+        );
+        Ok(())
+    }
+}
+
+/// The estimate for the model.
+async fn estimate(small: &TestServer, id: &str, spec: &ModelSpec) -> Result<Estimate> {
     let refused = small.client.load(id).spec(spec.clone()).wait().await;
     let refused = refusal(
         refused,
@@ -124,7 +148,11 @@ async fn estimate(small: &TestServer, id: &str, spec: &ModelSpec) -> Result<Stri
     let (_, numbers) = around(refused.message(), "needs about ")?;
     let (need, rest) = around(numbers, " of memory, ")?;
     let (with_headroom, _) = around(rest, " with headroom")?;
-    Ok(format!("{need} ({with_headroom})"))
+    let gib = with_headroom.strip_suffix(" GiB");
+    Ok(Estimate {
+        words: format!("{need} ({with_headroom})"),
+        with_headroom: gib.context("a size in GiB")?.parse()?,
+    })
 }
 
 /// What of a text is before these words, and what is after them.
@@ -136,6 +164,6 @@ fn around<'a>(text: &'a str, words: &str) -> Result<(&'a str, &'a str)> {
 async fn assert_gguf_is_refused(hangar: &TestServer, file: &Path) -> Result<()> {
     let load = hangar.client.load("gguf").spec(spec(file)).wait().await;
     let refused = refusal(load, Code::FailedPrecondition, ErrorReason::ModelUnusable);
-    anyhow::ensure!(refused.message().contains("gemma3"), "{refused:?}");
+    ensure!(refused.message().contains("gemma3"), "{refused:?}");
     Ok(())
 }

@@ -10,7 +10,7 @@ use super::{
 /// Characters of a prompt that are shown.
 const SHOWN: usize = 50;
 
-const GIB: f64 = (1_u64 << 30) as f64;
+pub(super) const GIB: f64 = (1_u64 << 30) as f64;
 
 /// A load.
 pub(super) struct Column {
