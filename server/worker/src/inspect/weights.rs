@@ -135,8 +135,8 @@ impl Weights {
     ///   embedding,
     /// - all that is quantized is copied once, to be written for later loads, and then the embedding.
     ///
-    /// With a model of 443 million parameters in q4k, 304 MB by this. Seen were 235 MiB more than are held in the end, when
-    /// there is more than the weights.
+    /// With a model of 443 million parameters in q4k, 304 MB by this. Seen were 235 MiB more than are held in the end,
+    /// when there is more than the weights.
     pub(super) fn bytes_while_quantized(&self, number: u64) -> u64 {
         if self.quantization.is_none() {
             return 0;
