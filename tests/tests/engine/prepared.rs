@@ -97,6 +97,7 @@ impl PreparedServer {
     /// Tokens of a greedy answer.
     async fn answer(&self) -> Result<Vec<u32>> {
         let question = self.client.generate("m").prompt("What is it?");
+        let question = question.with(|request| request.ignore_eos = true);
         let mut stream = question.temperature(0.0).max_tokens(16).stream().await?;
         let mut tokens = Vec::new();
         while let Some(event) = stream.next().await {

@@ -27,6 +27,7 @@ use tokio_util::task::TaskTracker;
 use self::{
     engine_files::EngineFiles,
     pipeline::{LoadedPipeline, SharedPipeline, refused},
+    quantized::TextSource,
     target::LoadTarget,
 };
 use crate::{
@@ -127,16 +128,22 @@ fn load_weights(
     target: &LoadTarget,
 ) -> Result<LoadedPipeline, Failure> {
     let quantization = inspection.quantization.as_ref();
-    let to = quantization.map(|in_situ| in_situ.to.engine());
+    let among_multimodal = inspection.is_loaded_as_multimodal();
     Ok(match (&inspection.files, quantization) {
         (Files::Directory(files), _) if let Some(model) = &inspection.multimodal => {
+            let to = quantization.map(|in_situ| in_situ.to.engine());
             multimodal::load(files, engine_files, model, target, to)?.into()
         }
-        (Files::Directory(files), _) if inspection.is_loaded_as_multimodal() => {
-            multimodal::load_text(files, engine_files, target, to)?.into()
-        }
         (Files::Directory(files), Some(in_situ)) => {
-            quantized::load(files, engine_files, target, in_situ)?
+            let source = TextSource {
+                files,
+                engine_files,
+                among_multimodal,
+            };
+            quantized::load(source, target, in_situ)?
+        }
+        (Files::Directory(files), None) if among_multimodal => {
+            multimodal::load_text(files, engine_files, target)?.into()
         }
         (Files::Directory(files), None) => {
             plain::load_directory(files, engine_files, target)?.into()

@@ -31,6 +31,14 @@ pub(super) struct RequiredTensors {
     pub(super) naming: Naming,
 }
 
+impl RequiredTensors {
+    /// Name of a head that is the embedding as well, whether or not the files have a copy of it.
+    pub(super) fn tied_head(&self) -> Option<String> {
+        let head = format!("{}.weight", self.naming.head?);
+        (!self.names.contains(&head)).then_some(head)
+    }
+}
+
 /// A config.json as the engine gets it.
 #[derive(Debug, Clone)]
 pub(super) struct TranslatedConfig {

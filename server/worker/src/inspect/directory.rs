@@ -21,7 +21,7 @@ use super::{
     spec::{check_kind_found, choose_context, choose_dtype, uqff},
     text_settings::TextSettings,
     tokenizer,
-    weights::Weights,
+    weights::{Weights, WeightsLayout},
 };
 use crate::{
     device::TargetDevice, failure::Failure, prepared::Prepared, quantization::Quantization,
@@ -120,7 +120,7 @@ impl DirectoryInspection {
         }
         let dense = files.modules.iter().flat_map(Modules::weights);
         let all_weights: Vec<_> = files.weights.iter().chain(dense).cloned().collect();
-        let weights = Weights::read(&all_weights, quantization)?;
+        let weights = Weights::read(&all_weights, quantization, WeightsLayout::of(&model))?;
         embedding::check_names(kind, &weights)?;
         if let Some(tensors) = &model.tensors {
             required_tensors::check(tensors, &weights.names, &model)?;

@@ -1,8 +1,8 @@
 //! The second load reads what the first one has prepared.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use hangar_client::v1::{DataType, ModelSpec};
-use hangar_tests::{metrics::Metrics, server::spec};
+use hangar_tests::{fixtures::Reference, metrics::Metrics, server::spec};
 
 use super::PreparedServer;
 
@@ -46,6 +46,29 @@ async fn other_families_are_prepared_too() -> Result<()> {
     let (metadata, answer) = server.turn(&model).await?;
     assert!(metadata.prepared);
     assert_eq!(answer, first);
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn a_text_model_with_a_loader_for_images_is_quantized_and_prepared() -> Result<()> {
+    let server = PreparedServer::new().await?;
+    let model = Reference::all()?
+        .into_iter()
+        .find(|model| model.name == "gemma3-scalar")
+        .context("the model")?;
+    let path = server.fixtures.reference(&model)?;
+    let spec = ModelSpec {
+        quantization: "q8_0".to_owned(),
+        ..spec(&path)
+    };
+    let first = server.first_turn(&spec).await?;
+    let (metadata, answer) = server.turn(&spec).await?;
+    assert!(metadata.prepared);
+    assert_eq!(answer, first);
+    // With its layers as they were, and the head beside the embedding, it would be larger than the model.
+    let size = path.join("model.safetensors").metadata()?.len();
+    let prepared = server.cache().await?.size_bytes;
+    assert!(prepared < size, "{prepared} of {size} bytes");
     Ok(())
 }
 

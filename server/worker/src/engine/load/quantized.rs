@@ -4,15 +4,22 @@
 //! which becomes an entry after the load; and whatever goes wrong with drafts and entries, the weights are
 //! quantized anew in the end.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+};
 
 use mistralrs::{
     TokenSource,
-    core::{DeviceMapSetting, Loader, NormalSpecificConfig},
+    core::{
+        DeviceMapSetting, IsqType, Loader, LocalModelPaths, MultimodalSpecificConfig,
+        NormalSpecificConfig,
+    },
 };
 
 use super::{
     engine_files::EngineFiles,
+    multimodal,
     pipeline::{
         LoadedPipeline, SharedPipeline, directory_loader, directory_paths, load_paths, refused,
     },
@@ -24,35 +31,40 @@ use crate::{
     prepared::{EntryDraft, EntryLocation, Prepared, PreparedEntry},
 };
 
-/// Loads the weights in these files, or what was prepared of them.
+/// A text model's files, and which of the engine's loaders takes them.
+#[derive(Clone, Copy)]
+pub(super) struct TextSource<'a> {
+    pub(super) files: &'a DirectoryFiles,
+    pub(super) engine_files: &'a EngineFiles,
+    /// It is among those of multimodal models.
+    pub(super) among_multimodal: bool,
+}
+
+/// Loads the weights of this model, or what was prepared of them.
 pub(super) fn load(
-    files: &DirectoryFiles,
-    engine_files: &EngineFiles,
+    source: TextSource<'_>,
     target: &LoadTarget,
     in_situ: &InSituQuantization,
 ) -> Result<LoadedPipeline, Failure> {
     match &in_situ.prepared {
-        Prepared::NotAsked | Prepared::Useless(_) => {
-            quantize(files, engine_files, target, in_situ, None)
-        }
-        Prepared::Miss(location) => quantize(files, engine_files, target, in_situ, Some(location)),
+        Prepared::NotAsked | Prepared::Useless(_) => quantize(source, target, in_situ, None),
+        Prepared::Miss(location) => quantize(source, target, in_situ, Some(location)),
         Prepared::Hit(entry) => {
-            if let Some(model) = load_entry(files, engine_files, target, entry) {
+            if let Some(model) = load_entry(source, target, entry) {
                 return Ok(LoadedPipeline {
                     model,
                     prepared: true,
                     draft: None,
                 });
             }
-            quantize(files, engine_files, target, in_situ, Some(entry.location()))
+            quantize(source, target, in_situ, Some(entry.location()))
         }
     }
 }
 
 /// Loads what was prepared. `None` when it cannot be used.
 fn load_entry(
-    files: &DirectoryFiles,
-    engine_files: &EngineFiles,
+    source: TextSource<'_>,
     target: &LoadTarget,
     entry: &PreparedEntry,
 ) -> Option<SharedPipeline> {
@@ -60,7 +72,7 @@ fn load_entry(
         tracing::warn!(why, "prepared weights are damaged and are replaced");
         return None;
     }
-    let load = AssertUnwindSafe(|| read(files, engine_files, target, entry));
+    let load = AssertUnwindSafe(|| read(source, target, entry));
     let why = match catch_unwind(load) {
         Ok(Ok(model)) => return Some(model),
         Ok(Err(failure)) => failure.message,
@@ -82,22 +94,17 @@ fn load_entry(
 }
 
 fn read(
-    files: &DirectoryFiles,
-    engine_files: &EngineFiles,
+    source: TextSource<'_>,
     target: &LoadTarget,
     entry: &PreparedEntry,
 ) -> Result<SharedPipeline, Failure> {
-    let config = NormalSpecificConfig {
-        from_uqff: Some(entry.quantized().collect()),
-        ..NormalSpecificConfig::default()
-    };
     let directory = entry.directory();
     if !directory.is_dir() {
         return Err(Failure::internal("the entry is gone"));
     }
-    let loader = directory_loader(&directory, config, Some(&engine_files.tokenizer), &[])?;
+    let loader = source.loader_of(&directory, entry.quantized().collect())?;
     set_uqff_names(&*loader, target)?;
-    let mut paths = directory_paths(files, engine_files)?;
+    let mut paths = source.paths()?;
     paths.filenames = entry.residual().into_iter().collect();
     load_paths(&*loader, paths, target, None)
 }
@@ -125,21 +132,16 @@ fn set_uqff_names(loader: &dyn Loader, target: &LoadTarget) -> Result<(), Failur
 
 /// Quantizes the weights and writes them for later loads, where that is worth it.
 fn quantize(
-    files: &DirectoryFiles,
-    engine_files: &EngineFiles,
+    source: TextSource<'_>,
     target: &LoadTarget,
     in_situ: &InSituQuantization,
     location: Option<&EntryLocation>,
 ) -> Result<LoadedPipeline, Failure> {
     let draft = location.and_then(|location| begin(location, in_situ.bytes));
     let load = |draft: Option<&EntryDraft>| {
-        let config = NormalSpecificConfig {
-            write_uqff: draft.map(EntryDraft::path),
-            ..NormalSpecificConfig::default()
-        };
-        let loader = directory_loader(&files.directory, config, None, &files.adapters)?;
-        let to = Some(in_situ.to.engine());
-        load_paths(&*loader, directory_paths(files, engine_files)?, target, to)
+        let to = in_situ.to.engine();
+        let loader = source.quantizer(to, draft.map(EntryDraft::path))?;
+        load_paths(&*loader, source.paths()?, target, Some(to))
     };
     let Some(draft) = draft else {
         return load(None).map(LoadedPipeline::from);
@@ -172,4 +174,50 @@ fn begin(location: &EntryLocation, bytes: u64) -> Option<EntryDraft> {
     EntryDraft::begin(location, bytes)
         .inspect_err(|error| tracing::warn!(%error, "prepared weights are not written"))
         .ok()
+}
+
+impl TextSource<'_> {
+    /// The loader of an entry, with these files of quantized weights.
+    fn loader_of(&self, entry: &Path, quantized: Vec<PathBuf>) -> Result<Box<dyn Loader>, Failure> {
+        let from_uqff = Some(quantized);
+        let tokenizer = Some(self.engine_files.tokenizer.as_path());
+        if self.among_multimodal {
+            let config = MultimodalSpecificConfig {
+                from_uqff,
+                ..MultimodalSpecificConfig::default()
+            };
+            return Ok(multimodal::text_loader(entry, config, tokenizer));
+        }
+        let config = NormalSpecificConfig {
+            from_uqff,
+            ..NormalSpecificConfig::default()
+        };
+        directory_loader(entry, config, tokenizer, &[])
+    }
+
+    /// The loader that quantizes to that, and writes what comes of it there.
+    fn quantizer(
+        &self,
+        to: IsqType,
+        write_uqff: Option<PathBuf>,
+    ) -> Result<Box<dyn Loader>, Failure> {
+        let directory = &self.files.directory;
+        if self.among_multimodal {
+            let config = MultimodalSpecificConfig {
+                write_uqff,
+                topology: Some(multimodal::text_topology(to)?),
+                ..MultimodalSpecificConfig::default()
+            };
+            return Ok(multimodal::text_loader(directory, config, None));
+        }
+        let config = NormalSpecificConfig {
+            write_uqff,
+            ..NormalSpecificConfig::default()
+        };
+        directory_loader(directory, config, None, &self.files.adapters)
+    }
+
+    fn paths(&self) -> Result<LocalModelPaths<PathBuf>, Failure> {
+        directory_paths(self.files, self.engine_files)
+    }
 }
