@@ -66,7 +66,7 @@ fn of_servers(reason: ErrorReason) -> Option<Advice> {
         ErrorReason::StorageFull => ("", "Make room on the disk of the server's data directory"),
         ErrorReason::LimitReached => (
             "",
-            "Try again after RetryInfo, where there is one; else remove what is not needed any more, or raise the server's limit",
+            "Try again later where RetryInfo says so, remove what is not needed any more, or raise the server's limit",
         ),
         ErrorReason::SourceNotAllowed => (
             "",

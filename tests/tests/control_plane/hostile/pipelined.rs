@@ -167,7 +167,7 @@ async fn the_one_for_which_there_is_no_memory_is_refused_alone() -> Result<()> {
 
 #[hangar_tests::test]
 async fn a_call_waits_for_the_memory_that_others_have() -> Result<()> {
-    let (server, gate) = with_memory("20MiB").await?;
+    let (server, gate) = with_memory("22MiB").await?;
     let large = "x".repeat(7 << 20);
     let ask = async || {
         let ask = server.client.generate("m").prompt(large.clone());
