@@ -265,7 +265,9 @@ impl Connections {
             return Some(slot);
         }
         loop {
-            self.open.make_room(self.options.yields_after);
+            // The one that was asked before is dropped within its linger, and what it leaves is seen a moment later.
+            let leave = IDLE_LINGER.1 + ROOM_INTERVAL;
+            self.open.make_room(self.options.yields_after, leave);
             if let Ok(slot) = timeout(ROOM_INTERVAL, slots.clone().acquire_owned()).await {
                 return slot.ok();
             }
