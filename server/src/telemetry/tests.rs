@@ -37,7 +37,7 @@ use crate::{
 const GET_INFO: &str = "hangar.v1.ModelService/GetInfo";
 const CALLS: &str = "rpc_server_call_duration_seconds_count";
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     let layer = SettingsLayer {
         data_dir: Some(std::env::temp_dir()),
         ..SettingsLayer::default()
