@@ -17,7 +17,9 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulConnection},
 };
-pub use stream_limit::end_stream_at;
+#[cfg(test)]
+pub(crate) use stream_limit::limited;
+pub use stream_limit::{end_stream_after, is_stream_overdue};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
