@@ -21,7 +21,7 @@ use crate::{
     server::Server,
     signal,
     supervisor::FAULT,
-    telemetry::{Telemetry, flush_log},
+    telemetry::{Telemetry, flush_log, write_last_line},
 };
 
 /// Time that the last telemetry has to be sent.
@@ -73,7 +73,7 @@ async fn run_command() -> u8 {
         Command::Demo(arguments) => demo::run(arguments).await,
     };
     result.unwrap_or_else(|error| {
-        eprintln!("hangar: {error:#}");
+        write_last_line(&format!("hangar: {error:#}"));
         1
     })
 }

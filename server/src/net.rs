@@ -17,7 +17,9 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulConnection},
 };
-pub use stream_limit::end_stream_at;
+#[cfg(test)]
+pub(crate) use stream_limit::limited;
+pub use stream_limit::{end_stream_after, is_stream_overdue};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -265,7 +267,9 @@ impl Connections {
             return Some(slot);
         }
         loop {
-            self.open.make_room(self.options.yields_after);
+            // The one that was asked before is dropped within its linger, and what it leaves is seen a moment later.
+            let leave = IDLE_LINGER.1 + ROOM_INTERVAL;
+            self.open.make_room(self.options.yields_after, leave);
             if let Ok(slot) = timeout(ROOM_INTERVAL, slots.clone().acquire_owned()).await {
                 return slot.ok();
             }

@@ -12,9 +12,12 @@ pub mod rpc;
 mod source_paths;
 mod views;
 
-use std::{io, time::Duration};
+use std::{
+    io::{self, IsTerminal},
+    time::Duration,
+};
 
-pub use log::flush as flush_log;
+pub use log::{flush as flush_log, write_last as write_last_line};
 use opentelemetry::{
     metrics::{Meter, MeterProvider},
     trace::TracerProvider,
@@ -87,18 +90,12 @@ impl Telemetry {
         let telemetry = Self::without_log(settings)?;
         log::start()?;
         let filter = EnvFilter::try_new(&settings.log)?;
-        let lines = tracing_subscriber::fmt::layer().with_writer(|| log::Log);
-        let log = match settings.log_format {
-            LogFormat::Text => {
-                use std::io::IsTerminal;
-                lines.with_ansi(std::io::stderr().is_terminal()).boxed()
-            }
-            LogFormat::Json => lines.json().flatten_event(true).boxed(),
-        };
         tracing_subscriber::registry()
-            .with(log.with_filter(filter))
+            .with(lines(settings.log_format).with_filter(filter))
             .with(telemetry.traces())
             .try_init()?;
+        let notices = lines(settings.log_format).with_filter(LevelFilter::WARN);
+        log::set_notices(tracing_subscriber::registry().with(notices).into());
         std::panic::set_hook(Box::new(source_paths::log_panic));
         Ok(telemetry)
     }
@@ -186,6 +183,18 @@ impl Telemetry {
             Ok(Err(error)) => tracing::error!(%error, "telemetry did not end well"),
             Err(_) => tracing::warn!("the last telemetry could not be sent in time"),
         }
+    }
+}
+
+/// Writes the log's lines to standard error.
+fn lines<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    let lines = tracing_subscriber::fmt::layer().with_writer(|| log::Log);
+    match format {
+        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
     }
 }
 

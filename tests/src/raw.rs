@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use futures::{Stream, StreamExt, stream};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::{
@@ -236,16 +236,14 @@ impl RawStream {
         }
     }
 
-    /// Waits until the server resets the call.
+    /// Waits for what comes next, and says whether it is a reset.
     ///
     /// # Errors
     ///
-    /// When something else comes, or nothing.
-    pub async fn reset(&mut self) -> Result<()> {
-        match timeout(DEADLINE, self.responses.frame()).await {
-            Ok(Some(Err(_))) => Ok(()),
-            other => bail!("no reset but {other:?}"),
-        }
+    /// When nothing comes.
+    pub async fn is_reset(&mut self) -> Result<bool> {
+        let next = timeout(DEADLINE, self.responses.frame()).await;
+        Ok(matches!(next.context("no reset")?, Some(Err(_))))
     }
 
     /// A whole message, if one has come.

@@ -9,14 +9,14 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
 };
-use tokio_util::sync::CancellationToken;
 
 /// One connection.
 #[derive(Debug)]
 pub(super) struct ConnectionActivity {
     opened: Instant,
     streams: watch::Sender<Streams>,
-    asked_to_go: CancellationToken,
+    /// Since when it is to go for another.
+    asked_to_go: watch::Sender<Option<Instant>>,
 }
 
 /// How many streams a connection has, and since when.
@@ -44,7 +44,7 @@ impl ConnectionActivity {
         Self {
             opened,
             streams: watch::Sender::new(streams),
-            asked_to_go: CancellationToken::new(),
+            asked_to_go: watch::Sender::new(None),
         }
     }
 
@@ -58,10 +58,11 @@ impl ConnectionActivity {
 
     /// Waits until it has had no stream for the time `idle`, is `age` old, or was asked to go.
     pub(super) async fn is_to_go(&self, idle: Duration, age: Duration) {
+        let mut asked_to_go = self.asked_to_go.subscribe();
         tokio::select! {
             () = self.is_idle_for(idle) => {}
             () = sleep_until(self.opened + age) => {}
-            () = self.asked_to_go.cancelled() => {}
+            _ = asked_to_go.wait_for(Option::is_some) => {}
         }
     }
 
@@ -80,7 +81,13 @@ impl ConnectionActivity {
     /// Since when it has had no stream, unless it is going already.
     fn idle_since(&self) -> Option<Instant> {
         let Streams { count, since } = *self.streams.borrow();
-        (count == 0 && !self.asked_to_go.is_cancelled()).then_some(since)
+        (count == 0 && self.asked_to_go.borrow().is_none()).then_some(since)
+    }
+
+    /// Whether it was asked to go less than the time `limit` ago.
+    fn is_going(&self, limit: Duration) -> bool {
+        let asked = *self.asked_to_go.borrow();
+        asked.is_some_and(|asked| asked.elapsed() < limit)
     }
 }
 
@@ -103,18 +110,23 @@ impl OpenConnections {
         connection
     }
 
-    /// Asks the one to go that has been idle for longest, if one has been for the time `idle`.
-    pub(super) fn make_room(&self, idle: Duration) {
-        let longest = self
-            .connections()
+    /// Asks the one to go that has been idle for longest, if one has been for the time `idle`, and none that was asked is still
+    /// going, for which it has the time `leave`.
+    pub(super) fn make_room(&self, idle: Duration, leave: Duration) {
+        let connections = self.connections();
+        let open: Vec<_> = connections.iter().filter_map(Weak::upgrade).collect();
+        drop(connections);
+        if open.iter().any(|connection| connection.is_going(leave)) {
+            return;
+        }
+        let longest = open
             .iter()
-            .filter_map(Weak::upgrade)
             .filter_map(|connection| Some((connection.idle_since()?, connection)))
             .min_by_key(|(since, _)| *since);
         if let Some((since, connection)) = longest
             && since.elapsed() >= idle
         {
-            connection.asked_to_go.cancel();
+            connection.asked_to_go.send_replace(Some(Instant::now()));
         }
     }
 

@@ -1,5 +1,6 @@
 //! Tests over real sockets: versions, limits, and how connections end.
 
+use futures::FutureExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::{mpsc, oneshot},
@@ -180,10 +181,23 @@ async fn a_connection_without_streams_is_closed_and_one_with_a_stream_is_not() {
         ..ServeOptions::main(8)
     };
     let (server, mut slow) = Server::start(options).await;
-    let mut busy = server.http2().await;
-    let mut running = std::pin::pin!(busy.send_request(server.get("/slow")));
-    assert!(futures::poll!(running.as_mut()).is_pending());
-    slow.recv().await.unwrap();
+    let (mut busy, mut running) = loop {
+        let mut busy = server.http2().await;
+        let mut running = Box::pin(busy.send_request(server.get("/slow")));
+        tokio::select! {
+            Some(end) = slow.recv() => drop(end),
+            // It was closed before the request came.
+            _ = running.as_mut() => continue,
+        }
+        // Or at that moment: then the first answer comes after GOAWAY, and no second one.
+        let mut answers = true;
+        for _ in 0..2 {
+            answers &= busy.send_request(server.get("/")).await.is_ok();
+        }
+        if answers {
+            break (busy, running);
+        }
+    };
     // This one's time begins after the other one's has.
     let (mut idle, ended) = server.connect().await;
     ended.await.unwrap();
@@ -233,4 +247,33 @@ async fn the_connection_that_is_idle_for_longest_goes_for_another() {
     let response = third.send_request(server.get("/")).await.unwrap();
     assert_eq!(response.status(), 200);
     ended.await.unwrap();
+}
+
+#[tokio::test]
+async fn one_connection_at_a_time_goes_for_another() {
+    let connections = OpenConnections::default();
+    let mut open = [(); 4].map(|()| Some(connections.open()));
+    let going = |open: &[Option<Arc<ConnectionActivity>>]| {
+        let is_to_go = |connection: &ConnectionActivity| {
+            let asked = connection.is_to_go(NEVER, NEVER).now_or_never();
+            asked.is_some()
+        };
+        let open = open.iter().flatten();
+        open.filter(|connection| is_to_go(connection)).count()
+    };
+    for _ in 0..3 {
+        connections.make_room(Duration::ZERO, NEVER);
+        assert_eq!(going(&open), 1);
+    }
+    // It takes longer than it may.
+    connections.make_room(Duration::ZERO, Duration::ZERO);
+    assert_eq!(going(&open), 2);
+    connections.make_room(Duration::ZERO, NEVER);
+    assert_eq!(going(&open), 2);
+    for connection in &mut open {
+        let gone = connection.take_if(|it| it.is_to_go(NEVER, NEVER).now_or_never().is_some());
+        drop(gone);
+    }
+    connections.make_room(Duration::ZERO, NEVER);
+    assert_eq!(going(&open), 1);
 }

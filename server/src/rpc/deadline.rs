@@ -20,7 +20,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use tower::{Layer, Service};
 
 use super::error::{DOMAIN, trailers};
-use crate::net::end_stream_at;
+use crate::net::end_stream_after;
 
 /// Name of the header that carries the time-out of a call.
 const GRPC_TIMEOUT: &str = "grpc-timeout";
@@ -102,9 +102,7 @@ where
         request.extensions_mut().insert(Deadline(deadline));
         let call = self.inner.call(request);
         Box::pin(async move {
-            if let Some(limit) = deadline.checked_add(LAST_WORD) {
-                end_stream_at(limit);
-            }
+            end_stream_after(deadline, LAST_WORD);
             match tokio::time::timeout_at(deadline, call).await {
                 Ok(response) => Ok(response?.map(|body| DeadlineBody::until(body, deadline))),
                 Err(_) => Ok(refusal(deadline_exceeded())),

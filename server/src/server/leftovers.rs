@@ -5,7 +5,10 @@ use std::{
     path::Path,
 };
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 
 use super::start_error::StartError;
 
@@ -21,7 +24,8 @@ pub(super) fn lock(data_dir: &Path) -> Result<File, StartError> {
         what: "cannot open the lock of the data directory",
         cause,
     })?;
-    exclusively(file, data_dir, "--data-dir")
+    let what = "cannot lock the data directory";
+    exclusively(file, data_dir, "--data-dir", what)
 }
 
 /// Keeps a second server, which may have other data, out of the runtime directory for as long as the file is open.
@@ -31,15 +35,25 @@ pub(super) fn lock_sockets(runtime_dir: &Path) -> Result<File, StartError> {
         what: "cannot open the runtime directory",
         cause,
     })?;
-    exclusively(directory, runtime_dir, "--runtime-dir")
+    let what = "cannot lock the runtime directory";
+    exclusively(directory, runtime_dir, "--runtime-dir", what)
 }
 
-fn exclusively(file: File, directory: &Path, flag: &'static str) -> Result<File, StartError> {
+fn exclusively(
+    file: File,
+    directory: &Path,
+    flag: &'static str,
+    what: &'static str,
+) -> Result<File, StartError> {
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(_) => Err(StartError::Locked {
+        Err(Errno::WOULDBLOCK) => Err(StartError::Locked {
             directory: directory.display().to_string(),
             flag,
+        }),
+        Err(error) => Err(StartError::System {
+            what,
+            cause: error.into(),
         }),
     }
 }
@@ -60,4 +74,27 @@ pub(super) fn remove_sockets(runtime_dir: &Path) -> Result<(), StartError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_in_use_only_where_another_holds_its_lock() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = lock(directory.path()).unwrap();
+        let second = lock(directory.path());
+        assert!(matches!(second, Err(StartError::Locked { .. })));
+        drop(held);
+        lock(directory.path()).unwrap();
+        // What is open as a path only cannot be locked.
+        let flags = rustix::fs::OFlags::PATH;
+        let path = rustix::fs::open(directory.path(), flags, rustix::fs::Mode::empty()).unwrap();
+        let refused = exclusively(path.into(), directory.path(), "--data-dir", "locking");
+        assert!(
+            matches!(refused, Err(StartError::System { .. })),
+            "{refused:?}"
+        );
+    }
 }

@@ -6,7 +6,7 @@
 use std::{
     collections::VecDeque,
     io::{self, Write},
-    sync::{Condvar, Mutex, MutexGuard, Once, PoisonError},
+    sync::{Condvar, Mutex, MutexGuard, Once, OnceLock, PoisonError},
     thread,
     time::Duration,
 };
@@ -15,6 +15,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{FileType, fstat},
 };
+use tracing::{Dispatch, dispatcher};
 
 use super::source_paths::shorten;
 
@@ -42,6 +43,9 @@ static UNWRITTEN: UnwrittenLines = UnwrittenLines {
     changed: Condvar::new(),
 };
 
+/// Takes what the log says of itself, which no filter may leave out.
+static NOTICES: OnceLock<Dispatch> = OnceLock::new();
+
 /// Bytes of lines that wait at most.
 const MAX_BYTES: usize = 1 << 20;
 
@@ -64,9 +68,22 @@ pub(super) fn start() -> io::Result<()> {
     started
 }
 
+/// What the log says of itself goes to `notices` from now on.
+pub(super) fn set_notices(notices: Dispatch) {
+    // The first one stays: a process has one log.
+    let _ = NOTICES.set(notices);
+}
+
+/// Writes the last `line` of the process behind all others: it is never left out. [`flush`] waits for it.
+pub fn write_last(line: &str) {
+    // Without a thread it is written if that can be done at once.
+    let _ = start();
+    let _ = UNWRITTEN.write_or_keep(&format!("{line}\n"), Unwritten::push);
+}
+
 /// Waits until all lines are written, for at most the time `limit`. Blocks.
 pub fn flush(limit: Duration) {
-    let is_unwritten = |unwritten: &mut Unwritten| !unwritten.is_empty();
+    let is_unwritten = |unwritten: &mut Unwritten| !unwritten.is_empty() || unwritten.left_out > 0;
     let state = UNWRITTEN.state();
     let waited = UNWRITTEN
         .changed
@@ -76,15 +93,7 @@ pub fn flush(limit: Duration) {
 
 impl Write for Log {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let text = String::from_utf8_lossy(line);
-        let shown = shorten(&text);
-        let mut unwritten = UNWRITTEN.state();
-        if unwritten.is_empty() && is_taken_at_once(shown.len()) {
-            io::stderr().write_all(shown.as_bytes())?;
-        } else {
-            unwritten.add(shown.into_owned());
-            UNWRITTEN.changed.notify_all();
-        }
+        UNWRITTEN.write_or_keep(&String::from_utf8_lossy(line), Unwritten::add)?;
         Ok(line.len())
     }
 
@@ -94,6 +103,18 @@ impl Write for Log {
 }
 
 impl UnwrittenLines {
+    /// Writes `line` if that can be done at once, and has it kept otherwise.
+    fn write_or_keep(&self, line: &str, keep: fn(&mut Unwritten, String)) -> io::Result<()> {
+        let shown = shorten(line);
+        let mut unwritten = self.state();
+        if unwritten.is_empty() && is_taken_at_once(shown.len()) {
+            return io::stderr().write_all(shown.as_bytes());
+        }
+        keep(&mut unwritten, shown.into_owned());
+        self.changed.notify_all();
+        Ok(())
+    }
+
     /// Writes what waits, for as long as the process lives.
     fn write(&self) {
         let mut state = self.state();
@@ -101,12 +122,11 @@ impl UnwrittenLines {
             let Some(line) = state.take() else {
                 let left_out = std::mem::take(&mut state.left_out);
                 if left_out > 0 {
+                    state.is_writing = true;
                     drop(state);
-                    tracing::warn!(
-                        lines = left_out,
-                        "the log left out lines: standard error was not read"
-                    );
+                    say_what_was_left_out(left_out);
                     state = self.state();
+                    state.is_writing = false;
                     continue;
                 }
                 self.changed.notify_all();
@@ -145,8 +165,13 @@ impl Unwritten {
     fn add(&mut self, line: String) {
         if self.bytes + line.len() > MAX_BYTES {
             self.left_out += 1;
-            return;
+        } else {
+            self.push(line);
         }
+    }
+
+    /// Puts `line` behind the others.
+    fn push(&mut self, line: String) {
         self.bytes += line.len();
         self.lines.push_back(line);
     }
@@ -158,6 +183,13 @@ impl Unwritten {
         self.is_writing = true;
         Some(line)
     }
+}
+
+fn say_what_was_left_out(lines: u64) {
+    let notices = NOTICES.get().cloned().unwrap_or_default();
+    dispatcher::with_default(&notices, || {
+        tracing::warn!(lines, "the log left out lines: standard error was not read");
+    });
 }
 
 /// Whether standard error takes so many bytes without waiting for anybody.
@@ -172,22 +204,4 @@ fn is_taken_at_once(bytes: usize) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_wait_in_order_and_those_beyond_the_limit_are_counted() {
-        let mut unwritten = Unwritten::new();
-        let line = |n: usize| format!("{n:01023}\n");
-        for n in 0..1_100 {
-            unwritten.add(line(n));
-        }
-        assert_eq!(unwritten.lines.len(), 1_024);
-        assert_eq!((unwritten.bytes, unwritten.left_out), (MAX_BYTES, 76));
-        assert_eq!(unwritten.take(), Some(line(0)));
-        assert!(unwritten.is_writing && !unwritten.is_empty());
-        unwritten.add(line(1_100));
-        assert_eq!(unwritten.lines.back(), Some(&line(1_100)));
-        assert_eq!(unwritten.left_out, 76);
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
 //! A span and a measurement for each gRPC call, named as the semantic conventions for RPC say.
 //!
 //! Invariant: each call is recorded exactly once, when its last byte was handed over or when it was
-//! dropped before that; then it was CANCELLED.
+//! dropped before that; then it was CANCELLED, or past its deadline.
 
 use std::{
     collections::HashSet,
@@ -25,6 +25,8 @@ use tonic::Code;
 use tower::{Layer, Service};
 use tracing::{Instrument, Span, field::Empty, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use crate::net::is_stream_overdue;
 
 /// Name of a method that is not known: anybody can make up names, and each would be a series.
 const OTHER: &str = "_OTHER";
@@ -54,7 +56,7 @@ struct Calls {
     methods: HashSet<String>,
 }
 
-/// A call that has not been recorded. Dropped, it was cancelled.
+/// A call that has not been recorded. Dropped, it was cancelled, or reset after its deadline.
 struct RpcCall {
     calls: Arc<Calls>,
     method: Arc<str>,
@@ -255,7 +257,12 @@ impl RpcCall {
 
 impl Drop for RpcCall {
     fn drop(&mut self) {
-        self.end(Code::Cancelled);
+        let code = if is_stream_overdue() {
+            Code::DeadlineExceeded
+        } else {
+            Code::Cancelled
+        };
+        self.end(code);
     }
 }
 

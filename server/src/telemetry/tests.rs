@@ -17,6 +17,7 @@ use http_body_util::{BodyExt, StreamBody};
 use opentelemetry::trace::TraceContextExt;
 use prometheus::TextEncoder;
 use strum::VariantArray;
+use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 use tower::{Layer as _, ServiceExt, service_fn};
 use tracing::info_span;
@@ -31,13 +32,14 @@ use super::{
 use crate::{
     config::{Layer as SettingsLayer, SettingsArguments},
     model::{LoadPhase, Pace, StateKind},
+    net::{end_stream_after, limited},
     supervisor::Supervisor,
 };
 
 const GET_INFO: &str = "hangar.v1.ModelService/GetInfo";
 const CALLS: &str = "rpc_server_call_duration_seconds_count";
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     let layer = SettingsLayer {
         data_dir: Some(std::env::temp_dir()),
         ..SettingsLayer::default()
@@ -162,6 +164,22 @@ async fn a_call_dropped_before_its_end_is_cancelled() {
     drop(body);
     assert_eq!(calls(&telemetry, GET_INFO, "CANCELLED"), 2.0);
     assert_eq!(calls(&telemetry, GET_INFO, "OK"), 0.0);
+}
+
+#[tokio::test]
+async fn a_call_that_is_reset_after_its_deadline_is_not_cancelled() {
+    let telemetry = telemetry();
+    let layer = RpcLayer::new(&telemetry.meter());
+    let inner = service_fn(|_| {
+        end_stream_after(Instant::now(), Duration::ZERO);
+        ready(Ok::<_, Infallible>(stream_ending_with("0")))
+    });
+    let unread = async {
+        let _response = layer.layer(inner).oneshot(request(GET_INFO)).await.unwrap();
+        pending().await
+    };
+    limited(unread).await;
+    assert_eq!(calls(&telemetry, GET_INFO, "DEADLINE_EXCEEDED"), 1.0);
 }
 
 #[tokio::test]

@@ -1,6 +1,10 @@
 //! Calls with long texts that are given up while the worker works at them.
 
-use std::{cell::Cell, future::ready, time::Duration};
+use std::{
+    cell::Cell,
+    future::ready,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 use futures::{StreamExt, stream};
@@ -12,7 +16,7 @@ use hangar_tests::{
     processes,
     server::{DEADLINE, TestServer},
 };
-use tokio::time::timeout;
+use tokio::time::{interval, timeout};
 use tonic::Request;
 
 use super::message;
@@ -24,8 +28,11 @@ const AT_ONCE: usize = 8;
 /// Plain requests that are answered meanwhile.
 const PLAIN: u32 = 10;
 
-/// How long a caller waits: long enough for a request to come to the worker, and too short for what it asks.
+/// How long a caller waits at least: too short for what it asks.
 const PATIENCE: Duration = Duration::from_millis(150);
+
+/// Processor time of a worker that is at a text: more than it takes by itself meanwhile.
+const AT_WORK: Duration = Duration::from_millis(30);
 
 /// Longest text of a request in bytes, and of one that only asks for its tokens.
 const TEXT: usize = 8 << 20;
@@ -37,17 +44,18 @@ const THREADS: u64 = 40;
 /// Gives up call after call, and has `plain` answered meanwhile: time and again, until enough of both were made.
 async fn flood(
     server: &TestServer,
-    give_up: impl AsyncFn(u32),
+    give_up: impl AsyncFn(u32, Duration),
     plain: impl AsyncFn() -> Result<()>,
 ) -> Result<()> {
     let worker = server.worker().await?;
     plain().await?;
+    let patience = patience_for(worker, give_up(0, DEADLINE)).await?;
     let threads = processes::threads(worker)?;
     let given_up = Cell::new(0);
     let (give_up, count) = (&give_up, &given_up);
     let calls = stream::iter(0..)
         .map(async |number| {
-            give_up(number).await;
+            give_up(number, patience).await;
             count.set(count.get() + 1);
         })
         .buffer_unordered(AT_ONCE)
@@ -75,18 +83,38 @@ async fn flood(
     Ok(())
 }
 
+/// How long callers wait: twice as long as `call` takes, alone, until the worker is at it.
+async fn patience_for(worker: u32, call: impl Future<Output = ()>) -> Result<Duration> {
+    let began = Instant::now();
+    let idle = processes::cpu_time(worker)?;
+    let mut ticks = interval(Duration::from_millis(10));
+    let at_work = async {
+        while processes::cpu_time(worker)? < idle + AT_WORK {
+            ticks.tick().await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        // A short one was at its end before that was seen.
+        () = call => {}
+        seen = at_work => seen?,
+    }
+    Ok(PATIENCE.max(began.elapsed() * 2))
+}
+
 /// Waits for a call as long as its caller does: every other one says so in its deadline, and the others just go.
 async fn until_given_up<T, A>(
     number: u32,
+    patience: Duration,
     message: T,
     call: impl AsyncFnOnce(Request<T>) -> Result<A, tonic::Status>,
 ) {
     let mut request = Request::new(message);
     if number.is_multiple_of(2) {
-        request.set_timeout(PATIENCE);
+        request.set_timeout(patience);
         let _ = call(request).await;
     } else {
-        let _ = timeout(PATIENCE, call(request)).await;
+        let _ = timeout(patience, call(request)).await;
     }
 }
 
@@ -103,7 +131,7 @@ async fn plain(server: &TestServer) -> Result<()> {
 async fn long_prompts_that_are_given_up_keep_nobody_waiting_and_end_no_worker() -> Result<()> {
     let server = TestServer::tiny_with(patient).await?;
     let text = "a b ".repeat(TEXT / 4);
-    let give_up = async |number: u32| {
+    let give_up = async |number: u32, patience: Duration| {
         let mut request = GenerateRequest {
             model_id: "m".into(),
             max_tokens: 1,
@@ -115,7 +143,10 @@ async fn long_prompts_that_are_given_up_keep_nobody_waiting_and_end_no_worker() 
             request.messages = vec![message("user", &text)];
         }
         let mut stub = server.client.inference_service();
-        until_given_up(number, request, async |it| stub.generate(it).await).await;
+        until_given_up(number, patience, request, async |it| {
+            stub.generate(it).await
+        })
+        .await;
     };
     flood(&server, give_up, async || plain(&server).await).await
 }
@@ -126,7 +157,7 @@ async fn texts_to_be_split_that_are_given_up_keep_nobody_waiting_and_end_no_work
     let text = "a b ".repeat(TOKENIZED / 4);
     let token = server.client.tokenize("m", "a").send().await?;
     let tokens = token.repeat(1 << 20);
-    let give_up = async |number: u32| {
+    let give_up = async |number: u32, patience: Duration| {
         let mut stub = server.client.inference_service();
         if number % 4 < 3 {
             let request = TokenizeRequest {
@@ -134,14 +165,20 @@ async fn texts_to_be_split_that_are_given_up_keep_nobody_waiting_and_end_no_work
                 text: text.clone(),
                 ..TokenizeRequest::default()
             };
-            until_given_up(number, request, async |it| stub.tokenize(it).await).await;
+            until_given_up(number, patience, request, async |it| {
+                stub.tokenize(it).await
+            })
+            .await;
         } else {
             let request = DetokenizeRequest {
                 model_id: "m".into(),
                 token_ids: tokens.clone(),
                 ..DetokenizeRequest::default()
             };
-            until_given_up(number, request, async |it| stub.detokenize(it).await).await;
+            until_given_up(number, patience, request, async |it| {
+                stub.detokenize(it).await
+            })
+            .await;
         }
     };
     let both = async || {
@@ -157,14 +194,14 @@ async fn texts_to_be_embedded_that_are_given_up_keep_nobody_waiting_and_end_no_w
 {
     let server = TestServer::embedding_with(Embedding::Qwen3, patient).await?;
     let text = "a b ".repeat(TEXT / 4);
-    let give_up = async |number: u32| {
+    let give_up = async |number: u32, patience: Duration| {
         let request = EmbedRequest {
             model_id: "m".into(),
             inputs: vec![text.clone()],
             ..EmbedRequest::default()
         };
         let mut stub = server.client.inference_service();
-        until_given_up(number, request, async |it| stub.embed(it).await).await;
+        until_given_up(number, patience, request, async |it| stub.embed(it).await).await;
     };
     let plain = async || {
         server.client.embed("m").inputs(["Hello"]).send().await?;
@@ -178,15 +215,21 @@ async fn calls_that_were_given_up_hold_up_no_unload() -> Result<()> {
     let server = TestServer::tiny().await?;
     let worker = server.worker().await?;
     let text = "a b ".repeat(TOKENIZED / 4);
-    let calls = stream::iter(0..CALLS / 2).map(async |number| {
+    let give_up = async |number: u32, patience: Duration| {
         let request = TokenizeRequest {
             model_id: "m".into(),
             text: text.clone(),
             ..TokenizeRequest::default()
         };
         let mut stub = server.client.inference_service();
-        until_given_up(number, request, async |it| stub.tokenize(it).await).await;
-    });
+        until_given_up(number, patience, request, async |it| {
+            stub.tokenize(it).await
+        })
+        .await;
+    };
+    let patience = patience_for(worker, give_up(0, DEADLINE)).await?;
+    let give_up = &give_up;
+    let calls = stream::iter(0..CALLS / 2).map(async |number| give_up(number, patience).await);
     calls.buffer_unordered(AT_ONCE).for_each(ready).await;
     assert_eq!(server.worker().await?, worker);
     let unload = server.client.unload("m").send().await?;
