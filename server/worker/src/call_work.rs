@@ -12,7 +12,7 @@ use tonic::Status;
 use crate::grpc_error;
 
 /// A request of more bytes is a long one: those wait for each other, and short ones not for them.
-const LONG: usize = 64 << 10;
+pub(crate) const LONG: usize = 64 << 10;
 
 /// Long requests that are worked at at the same time.
 const LONG_PLACES: usize = 4;

@@ -1,5 +1,6 @@
 //! Memory for texts that are split into tokens, put together or rendered: so much of them at the same time that a worker
-//! keeps within what it was admitted with, however many calls come together.
+//! keeps within what it was admitted with, however many calls come together. Short texts have a part of their own, so that
+//! none waits for long ones.
 
 use std::sync::Arc;
 
@@ -8,9 +9,12 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use super::TextError;
+use crate::call_work::LONG;
 
-/// What all calls may take together: half of what a worker may have beyond its model (`server/src/worker/confine.rs`).
-const LIMIT: usize = 256 << 20;
+/// What all long texts may take together, and all short ones: half of what a worker may have beyond its model
+/// (`server/src/worker/confine.rs`).
+const LONG_LIMIT: usize = 208 << 20;
+const SHORT_LIMIT: usize = 48 << 20;
 
 /// What one permit stands for.
 const UNIT: usize = 64 << 10;
@@ -21,6 +25,9 @@ const SMALL: usize = 512 << 10;
 /// What splitting a text into tokens takes, as a multiple of its bytes [measured with tokenizers of a few kinds].
 const SPLITTING: usize = 200;
 
+/// What a short text takes at most.
+const SHORT: usize = LONG * SPLITTING;
+
 /// What rendering a conversation takes, as a multiple of its bytes.
 const RENDERING: usize = 8;
 
@@ -29,7 +36,10 @@ const JOINING: usize = 256;
 
 /// The memory of one worker. Clones share it.
 #[derive(Clone, Debug)]
-pub(super) struct TextMemory(Arc<Semaphore>);
+pub(super) struct TextMemory {
+    long: Arc<Semaphore>,
+    short: Arc<Semaphore>,
+}
 
 /// A share of it, until it is dropped.
 #[derive(Debug)]
@@ -38,7 +48,8 @@ pub(crate) struct TextMemoryShare<'a>(
 );
 
 impl TextMemory {
-    /// Blocks until a text of so many bytes may be split into tokens, in the order of the calls.
+    /// Blocks until a text of so many bytes may be split into tokens, in the order of the calls with
+    /// short ones, or with long ones.
     pub(super) fn split(
         &self,
         bytes: usize,
@@ -65,7 +76,7 @@ impl TextMemory {
         self.take(tokens.saturating_mul(JOINING), cancelled)
     }
 
-    /// What takes more than there is has all of it for itself. Nobody waits once they are cancelled.
+    /// What takes more than there is for long ones has all of that for itself. Nobody waits once they are cancelled.
     fn take(
         &self,
         bytes: usize,
@@ -77,10 +88,14 @@ impl TextMemory {
         if bytes <= SMALL {
             return Ok(TextMemoryShare(None));
         }
-        let units = bytes.min(LIMIT).div_ceil(UNIT);
-        // At most LIMIT / UNIT. The semaphore is never closed. Who holds a share waits for nothing.
+        let (memory, limit) = match bytes > SHORT {
+            true => (&self.long, LONG_LIMIT),
+            false => (&self.short, SHORT_LIMIT),
+        };
+        let units = bytes.min(limit).div_ceil(UNIT);
+        // At most limit / UNIT. The semaphores are never closed. Who holds a share waits for nothing.
         let permits = u32::try_from(units).unwrap_or(u32::MAX);
-        let share = cancelled.run_until_cancelled(self.0.acquire_many(permits));
+        let share = cancelled.run_until_cancelled(memory.acquire_many(permits));
         match block_on(share) {
             Some(share) => Ok(TextMemoryShare(share.ok())),
             None => Err(TextError::Cancelled),
@@ -90,7 +105,10 @@ impl TextMemory {
 
 impl Default for TextMemory {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(LIMIT / UNIT)))
+        Self {
+            long: Arc::new(Semaphore::new(LONG_LIMIT / UNIT)),
+            short: Arc::new(Semaphore::new(SHORT_LIMIT / UNIT)),
+        }
     }
 }
 
@@ -105,38 +123,41 @@ mod tests {
         let memory = TextMemory::default();
         let never = CancellationToken::new();
         let take = |bytes| memory.take(bytes, &never).expect("a share");
-        let half = take(LIMIT / 2);
-        let other = take(LIMIT / 2);
+        let half = take(LONG_LIMIT / 2);
+        let other = take(LONG_LIMIT / 2);
         let (done, order) = mpsc::sync_channel(1);
         thread::scope(|scope| {
             let waiting = scope.spawn(|| {
                 let _all = take(usize::MAX);
                 done.send("all")
             });
-            // Small ones need not wait.
+            // Small ones need not wait, and short ones not for long ones.
             drop(take(SMALL));
+            drop([SHORT; SHORT_LIMIT / SHORT].map(take));
             drop(half);
             assert!(order.try_recv().is_err());
             drop(other);
             waiting.join().expect("no panic").expect("somebody listens");
         });
         assert_eq!(order.recv(), Ok("all"));
-        assert_eq!(memory.0.available_permits(), LIMIT / UNIT);
+        assert_eq!(memory.short.available_permits(), SHORT_LIMIT / UNIT);
+        assert_eq!(memory.long.available_permits(), LONG_LIMIT / UNIT);
     }
+
     #[test]
     fn who_is_cancelled_waits_no_longer() {
         let memory = TextMemory::default();
         let never = CancellationToken::new();
-        let all = memory.take(LIMIT, &never).expect("a share");
+        let all = memory.take(LONG_LIMIT, &never).expect("a share");
         let cancelled = CancellationToken::new();
         thread::scope(|scope| {
-            let waiting = scope.spawn(|| memory.take(LIMIT, &cancelled).map(drop));
+            let waiting = scope.spawn(|| memory.take(LONG_LIMIT, &cancelled).map(drop));
             cancelled.cancel();
             let refused = waiting.join().expect("no panic");
             assert_eq!(refused, Err(TextError::Cancelled));
         });
         assert!(memory.take(0, &cancelled).is_err());
         drop(all);
-        assert_eq!(memory.0.available_permits(), LIMIT / UNIT);
+        assert_eq!(memory.long.available_permits(), LONG_LIMIT / UNIT);
     }
 }
