@@ -76,9 +76,9 @@ where
 
     fn call(&mut self, request: Request<A>) -> Self::Future {
         let call = (request.uri().clone(), self.finish);
-        let answer = self.inner.call(request);
+        let response = self.inner.call(request);
         Box::pin(async move {
-            let (mut head, inner) = answer.await?.into_parts();
+            let (mut head, inner) = response.await?.into_parts();
             let in_trailers = !head.headers.contains_key(Status::GRPC_STATUS);
             if !in_trailers {
                 finish(&call, &mut head.headers);

@@ -59,8 +59,8 @@ pub use loader::{LoadError, LoadOptions, Reload, UnloadError, UnloadOptions};
 pub use memory::MemoryAdmission;
 pub use registry::{DeclarationError, RegistryError};
 #[cfg(test)]
-pub use routing::AdmissionErrorKind;
-pub use routing::{AdmissionError, Admitted, ModelRequest, within};
+pub use routing::RoutingErrorKind;
+pub use routing::{Admitted, ModelRequest, RoutingError, within};
 pub use session_id::SessionId;
 pub use sessions::{HoldSession, TooManySessions, UnknownSession};
 pub use source::{ModelRoots, SourceError};

@@ -15,7 +15,7 @@ use super::{
     memory_pressure,
     reconciler::Reconciler,
     registry::{DeclarationError, Registry, RegistryError},
-    routing::{AdmissionError, Admitted, ModelRequest, Router},
+    routing::{Admitted, ModelRequest, Router, RoutingError},
     session_id::SessionId,
     sessions::{self, HoldSession, Sessions, TooManySessions, UnknownSession},
     switch::{SwitchError, SwitchOptions, SwitchTicket, Switcher},
@@ -255,12 +255,12 @@ impl Fleet {
     }
 
     /// [`Router::admit`].
-    pub async fn admit(&self, request: &ModelRequest) -> Result<Admitted, AdmissionError> {
+    pub async fn admit(&self, request: &ModelRequest) -> Result<Admitted, RoutingError> {
         self.router.admit(request).await
     }
 
     /// [`Router::admit_without_engine`].
-    pub async fn admit_without_engine(&self, name: &ModelId) -> Result<Permit, AdmissionError> {
+    pub async fn admit_without_engine(&self, name: &ModelId) -> Result<Permit, RoutingError> {
         self.router.admit_without_engine(name).await
     }
 

@@ -51,12 +51,12 @@ pub struct Admitted {
     test,
     derive(strum::EnumDiscriminants),
     strum_discriminants(
-        name(AdmissionErrorKind),
+        name(RoutingErrorKind),
         doc = "Errors without their data.",
         derive(strum::VariantArray)
     )
 )]
-pub enum AdmissionError {
+pub enum RoutingError {
     /// No such model, or the catalog cannot be read.
     #[error(transparent)]
     Find(#[from] FindError),
@@ -120,8 +120,8 @@ impl Router {
     ///
     /// # Errors
     ///
-    /// See [`AdmissionError`].
-    pub(super) async fn admit(&self, request: &ModelRequest) -> Result<Admitted, AdmissionError> {
+    /// See [`RoutingError`].
+    pub(super) async fn admit(&self, request: &ModelRequest) -> Result<Admitted, RoutingError> {
         let ModelRequest {
             name,
             operation,
@@ -150,7 +150,7 @@ impl Router {
             record.turn_away();
             record = model.begin_request(*operation);
         };
-        if error.is_closed() || matches!(error, AdmissionError::ShuttingDown) {
+        if error.is_closed() || matches!(error, RoutingError::ShuttingDown) {
             record.turn_away();
         } else {
             record.fail(error.reason());
@@ -162,11 +162,11 @@ impl Router {
     ///
     /// # Errors
     ///
-    /// See [`AdmissionError`].
+    /// See [`RoutingError`].
     pub(super) async fn admit_without_engine(
         &self,
         name: &ModelId,
-    ) -> Result<Permit, AdmissionError> {
+    ) -> Result<Permit, RoutingError> {
         let mut model = self.model_for(name, None).await?;
         for _ in 0..MAX_REROUTES {
             match self.permit_or_error(&model, model.admit_without_engine().await) {
@@ -185,7 +185,7 @@ impl Router {
         &self,
         name: &ModelId,
         operation: Option<Operation>,
-    ) -> Result<Arc<TrackedModel>, AdmissionError> {
+    ) -> Result<Arc<TrackedModel>, RoutingError> {
         if let Some(model) = self.context.tracked(name) {
             check_kind(kind_of(&model), operation)?;
             self.check_not_replaced(&model)?;
@@ -198,7 +198,7 @@ impl Router {
         let entry = self.context.find(name).await?;
         check_kind(entry.spec.kind, operation)?;
         if !entry.spec.load_on_demand {
-            return Err(AdmissionError::NotLoaded {
+            return Err(RoutingError::NotLoaded {
                 model: entry.id,
                 why: entry.suspended.map(|suspension| suspension.message),
             });
@@ -207,13 +207,13 @@ impl Router {
         let model = self
             .context
             .tracked(name)
-            .ok_or(AdmissionError::ShuttingDown)?;
+            .ok_or(RoutingError::ShuttingDown)?;
         check_kind(kind_of(&model), operation)?;
         Ok(model)
     }
 
     /// Refuses what would bring `model` back while a switch has unloaded it to make room for another.
-    fn check_not_replaced(&self, model: &TrackedModel) -> Result<(), AdmissionError> {
+    fn check_not_replaced(&self, model: &TrackedModel) -> Result<(), RoutingError> {
         if model.status().state == StateKind::Ready {
             return Ok(());
         }
@@ -222,7 +222,7 @@ impl Router {
         };
         let status = self.context.tracked(&new).map(|new| new.status());
         let eta = status.and_then(|status| status.progress?.eta);
-        Err(AdmissionError::Loading {
+        Err(RoutingError::Loading {
             model: new,
             retry: eta.unwrap_or(LOADING_RETRY),
         })
@@ -235,7 +235,7 @@ impl Router {
         model: &TrackedModel,
         name: &ModelId,
         operation: Option<Operation>,
-    ) -> Result<Option<Arc<TrackedModel>>, AdmissionError> {
+    ) -> Result<Option<Arc<TrackedModel>>, RoutingError> {
         if self.context.catalog.resolve(name) != *model.id() {
             return self.model_for(name, operation).await.map(Some);
         }
@@ -251,7 +251,7 @@ impl Router {
 
     /// Whether a request for `name` that `model` has `refused` may be answered by another, or by the same one later. One
     /// that waited for a model that was unloaded may where its name leads elsewhere now, or the model serves again.
-    fn may_go_on(&self, model: &TrackedModel, name: &ModelId, refused: &AdmissionError) -> bool {
+    fn may_go_on(&self, model: &TrackedModel, name: &ModelId, refused: &RoutingError) -> bool {
         let is_there_another = || {
             self.context.catalog.resolve(name) != *model.id()
                 || self.switcher.replaced_by(model.id()).is_some()
@@ -260,27 +260,27 @@ impl Router {
         refused.is_closed() || (refused.is_unload() && is_there_another())
     }
 
-    async fn load_for_request(&self, entry: CatalogEntry) -> Result<(), AdmissionError> {
+    async fn load_for_request(&self, entry: CatalogEntry) -> Result<(), RoutingError> {
         let loaded = self.loader.load_on_demand(entry).await;
-        loaded.map_err(AdmissionError::Failed)
+        loaded.map_err(RoutingError::Failed)
     }
 
     fn permit_or_error(
         &self,
         model: &TrackedModel,
         admitted: Result<Permit, NotAdmitted>,
-    ) -> Result<Permit, AdmissionError> {
+    ) -> Result<Permit, RoutingError> {
         match admitted {
             Ok(permit) => Ok(permit),
-            Err(_) if self.context.is_closing() => Err(AdmissionError::ShuttingDown),
-            Err(NotAdmitted::QueueFull { limit }) => Err(AdmissionError::QueueFull { limit }),
+            Err(_) if self.context.is_closing() => Err(RoutingError::ShuttingDown),
+            Err(NotAdmitted::QueueFull { limit }) => Err(RoutingError::QueueFull { limit }),
             Err(NotAdmitted::CutOff(failure)) => Err(cut_off(model, failure)),
             Err(NotAdmitted::Closed) => Err(closed(model)),
         }
     }
 }
 
-impl AdmissionError {
+impl RoutingError {
     /// The name of its value of `hangar.v1.ErrorReason`, for metrics.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -309,18 +309,18 @@ impl AdmissionError {
 
 /// What a caller hears whose request waited for `model` until that was cut off for `failure`. It did not begin: where the
 /// model is loaded anew, that is what there is to wait for.
-fn cut_off(model: &TrackedModel, failure: Failure) -> AdmissionError {
+fn cut_off(model: &TrackedModel, failure: Failure) -> RoutingError {
     if failure.reason != Reason::ModelUnloaded {
-        return AdmissionError::Failed(failure);
+        return RoutingError::Failed(failure);
     }
     match closed(model) {
-        loading @ AdmissionError::Loading { .. } => loading,
-        _ => AdmissionError::Failed(failure),
+        loading @ RoutingError::Loading { .. } => loading,
+        _ => RoutingError::Failed(failure),
     }
 }
 
 /// What a caller hears of a model whose gate is closed.
-fn closed(model: &TrackedModel) -> AdmissionError {
+fn closed(model: &TrackedModel) -> RoutingError {
     let status = model.status();
     let name = model.id().clone();
     if status.state.is_loading() || status.next_load.is_some() {
@@ -333,14 +333,14 @@ fn closed(model: &TrackedModel) -> AdmissionError {
             // How long a drain takes is not known; how long the load takes that follows may be.
             .or(took.filter(|_| !status.state.is_loading()))
             .unwrap_or(LOADING_RETRY);
-        return AdmissionError::Loading { model: name, retry };
+        return RoutingError::Loading { model: name, retry };
     }
     let why = match (&status.failure, &status.suspended) {
         (Some(failure), _) => Some(format!("its last load failed: {failure}")),
         (None, Some(suspension)) => Some(suspension.message.clone()),
         (None, None) => None,
     };
-    AdmissionError::NotLoaded { model: name, why }
+    RoutingError::NotLoaded { model: name, why }
 }
 
 /// Whether a request may load `model`. One that has failed is not tried again and again, unless there was
@@ -363,7 +363,7 @@ fn kind_of(model: &TrackedModel) -> Option<ModelKind> {
 }
 
 /// Refuses what a model of this kind cannot do. One whose kind is not known says so itself.
-fn check_kind(kind: Option<ModelKind>, operation: Option<Operation>) -> Result<(), AdmissionError> {
+fn check_kind(kind: Option<ModelKind>, operation: Option<Operation>) -> Result<(), RoutingError> {
     let embeds = operation == Some(Operation::Embeddings);
     let what = match (kind, operation) {
         (None, _) | (_, None) => return Ok(()),
@@ -377,22 +377,22 @@ fn check_kind(kind: Option<ModelKind>, operation: Option<Operation>) -> Result<(
         (Some(_), _) => return Ok(()),
     };
     let failure = Failure::new(Reason::UnsupportedByModel, what);
-    Err(AdmissionError::Failed(failure))
+    Err(RoutingError::Failed(failure))
 }
 
 /// `work`, if it ends before `deadline`.
 ///
 /// # Errors
 ///
-/// Those of `work`, and [`AdmissionError::DeadlineExceeded`].
-pub async fn within<T, E: From<AdmissionError>>(
+/// Those of `work`, and [`RoutingError::DeadlineExceeded`].
+pub async fn within<T, E: From<RoutingError>>(
     deadline: Option<Instant>,
     work: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
     match deadline {
         Some(deadline) => tokio::time::timeout_at(deadline, work)
             .await
-            .map_err(|_| AdmissionError::DeadlineExceeded)?,
+            .map_err(|_| RoutingError::DeadlineExceeded)?,
         None => work.await,
     }
 }

@@ -40,12 +40,12 @@ pub(super) struct WorkerMonitor {
     /// Whoever has to do the `pending` work: the engine, or those before it. Begins anew when that changes.
     engine: ActivityTracker,
     pending: PendingWork,
-    weights: Option<Weights>,
+    weights: Option<LoadedBytes>,
 }
 
 /// How the bytes of a load are observed.
 #[derive(Clone, Copy, Debug)]
-struct Weights {
+struct LoadedBytes {
     measure: Option<ProgressMeasure>,
     total: u64,
     baseline: Option<(ProcessReading, Instant)>,
@@ -105,7 +105,7 @@ impl WorkerMonitor {
     /// The worker is about to read what it has inspected.
     pub(super) fn begin_load(&mut self, inspection: &Inspection) {
         let baseline = ProcessReading::take(self.pid).map(|reading| (reading, Instant::now()));
-        self.weights = Some(Weights {
+        self.weights = Some(LoadedBytes {
             measure: inspection.progress_measure,
             total: inspection.weight_bytes,
             baseline,

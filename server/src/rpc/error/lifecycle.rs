@@ -4,7 +4,7 @@ use super::{ApiError, catalog_refusal::CatalogRefusal};
 use crate::{
     catalog::NameTaken,
     lifecycle::{
-        AdmissionError, FindError, LoadError, SourceError, SwitchError, TooManyReloads,
+        FindError, LoadError, RoutingError, SourceError, SwitchError, TooManyReloads,
         TooManySessions, UnknownSession, UnloadError,
     },
     model::ModelId,
@@ -19,22 +19,22 @@ impl From<FindError> for ApiError {
     }
 }
 
-impl From<AdmissionError> for ApiError {
-    fn from(error: AdmissionError) -> Self {
+impl From<RoutingError> for ApiError {
+    fn from(error: RoutingError) -> Self {
         match error {
-            AdmissionError::Find(error) => error.into(),
-            AdmissionError::NotLoaded { model, why } => Self::NotLoaded {
+            RoutingError::Find(error) => error.into(),
+            RoutingError::NotLoaded { model, why } => Self::NotLoaded {
                 model: model.to_string(),
                 why,
             },
-            AdmissionError::Loading { model, retry } => Self::Loading {
+            RoutingError::Loading { model, retry } => Self::Loading {
                 model: model.to_string(),
                 retry,
             },
-            AdmissionError::QueueFull { limit } => Self::QueueFull { limit },
-            AdmissionError::Failed(failure) => Self::Failed(failure),
-            AdmissionError::DeadlineExceeded => Self::DeadlineExceeded,
-            AdmissionError::ShuttingDown => Self::ShuttingDown,
+            RoutingError::QueueFull { limit } => Self::QueueFull { limit },
+            RoutingError::Failed(failure) => Self::Failed(failure),
+            RoutingError::DeadlineExceeded => Self::DeadlineExceeded,
+            RoutingError::ShuttingDown => Self::ShuttingDown,
         }
     }
 }

@@ -9,7 +9,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use super::*;
 use crate::{
     catalog::StorageError,
-    lifecycle::{AdmissionError, AdmissionErrorKind},
+    lifecycle::{RoutingError, RoutingErrorKind},
     model::{ModelId, SwitchId},
 };
 
@@ -281,28 +281,26 @@ fn internal_causes_are_logged_and_not_sent() {
     assert!(id.is_some_and(|id| status.message().contains(&id)));
 }
 
-fn admission_error(kind: AdmissionErrorKind) -> AdmissionError {
+fn routing_error(kind: RoutingErrorKind) -> RoutingError {
     let (model, retry) = (id("m"), Duration::ZERO);
     match kind {
-        AdmissionErrorKind::Find => AdmissionError::Find(unknown_model(&[]).into()),
-        AdmissionErrorKind::NotLoaded => AdmissionError::NotLoaded { model, why: None },
-        AdmissionErrorKind::Loading => AdmissionError::Loading { model, retry },
-        AdmissionErrorKind::QueueFull => AdmissionError::QueueFull { limit: 1 },
-        AdmissionErrorKind::Failed => {
-            AdmissionError::Failed(Failure::new(Reason::Internal, "words"))
-        }
-        AdmissionErrorKind::DeadlineExceeded => AdmissionError::DeadlineExceeded,
-        AdmissionErrorKind::ShuttingDown => AdmissionError::ShuttingDown,
+        RoutingErrorKind::Find => RoutingError::Find(unknown_model(&[]).into()),
+        RoutingErrorKind::NotLoaded => RoutingError::NotLoaded { model, why: None },
+        RoutingErrorKind::Loading => RoutingError::Loading { model, retry },
+        RoutingErrorKind::QueueFull => RoutingError::QueueFull { limit: 1 },
+        RoutingErrorKind::Failed => RoutingError::Failed(Failure::new(Reason::Internal, "words")),
+        RoutingErrorKind::DeadlineExceeded => RoutingError::DeadlineExceeded,
+        RoutingErrorKind::ShuttingDown => RoutingError::ShuttingDown,
     }
 }
 
 #[test]
-fn an_admission_error_has_the_reason_of_its_status_in_metrics() {
+fn an_routing_error_has_the_reason_of_its_status_in_metrics() {
     let failures = Reason::VARIANTS.iter();
-    let failures = failures.map(|reason| AdmissionError::Failed(Failure::new(*reason, "words")));
-    let found = AdmissionError::Find(StorageError::Full.into());
-    let kinds = AdmissionErrorKind::VARIANTS.iter().copied();
-    for error in kinds.map(admission_error).chain([found]).chain(failures) {
+    let failures = failures.map(|reason| RoutingError::Failed(Failure::new(*reason, "words")));
+    let found = RoutingError::Find(StorageError::Full.into());
+    let kinds = RoutingErrorKind::VARIANTS.iter().copied();
+    for error in kinds.map(routing_error).chain([found]).chain(failures) {
         let reason = error.reason();
         let status = Status::from(ApiError::from(error));
         assert_eq!(reason_of(&status), reason);

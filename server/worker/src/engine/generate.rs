@@ -63,7 +63,7 @@ struct QueuedRequest {
 struct RunningRequest {
     engine: Arc<Engine>,
     hook: Arc<LogitsHook>,
-    steps: EmittedSteps,
+    emitted: EmittedSteps,
     responses: mpsc::Receiver<Response>,
     /// Ends when the engine has released the request.
     released: oneshot::Receiver<()>,
@@ -229,7 +229,7 @@ impl QueuedRequest {
         let (processor, released) = hook.logits_processor();
         let running = RunningRequest {
             hook,
-            steps: emitted,
+            emitted,
             responses,
             released,
             answer: Answer::new(
@@ -284,7 +284,7 @@ impl RunningRequest {
         let mut over = None;
         loop {
             // Before anything is said of the engine's responses: a step is emitted before the one to it.
-            while let Some(step) = self.steps.next() {
+            while let Some(step) = self.emitted.next() {
                 if !matches!(step, TokenStep::Prompt { .. }) {
                     self.in_flight.add_token();
                 }
@@ -306,7 +306,7 @@ impl RunningRequest {
                 tokio::select! {
                     biased;
                     () = self.caller.closed() => return GenerationOutcome::CallerGone,
-                    () = self.steps.ended() => {}
+                    () = self.emitted.ended() => {}
                     () = tokio::time::sleep_until(until.into()) => {}
                 }
                 continue;
@@ -314,7 +314,7 @@ impl RunningRequest {
             tokio::select! {
                 biased;
                 () = self.caller.closed() => return GenerationOutcome::CallerGone,
-                () = self.steps.ended() => {}
+                () = self.emitted.ended() => {}
                 Ok(permit) = self.caller.reserve(), if self.answer.has_chunk() => {
                     permit.send(Ok(response(Event::Chunk(self.answer.take_chunk()))));
                     self.throttle.sent(Instant::now());
@@ -323,7 +323,7 @@ impl RunningRequest {
                     Some(response) => over = refusal(response).map(Some),
                     None => over = Some(None),
                 },
-                () = self.steps.overdue() => {}
+                () = self.emitted.overdue() => {}
             }
         }
     }

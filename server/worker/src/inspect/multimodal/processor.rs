@@ -22,7 +22,7 @@ pub(super) struct Processor {
 
 /// The fields of preprocessor_config.json, or of what stands for it.
 pub(super) struct PreprocessorFields {
-    file: &'static str,
+    file_name: &'static str,
     pub(super) fields: Map<String, Value>,
 }
 
@@ -31,7 +31,7 @@ pub(super) struct PreprocessorFields {
 pub(super) struct Preprocessor {
     /// The file that says it.
     #[serde(skip)]
-    file: &'static str,
+    file_name: &'static str,
     pub(super) do_resize: Option<bool>,
     pub(super) do_rescale: Option<bool>,
     pub(super) do_normalize: Option<bool>,
@@ -57,11 +57,11 @@ impl PreprocessorFields {
     /// Those of the model in this directory. What is in processor_config.json counts first, as in the reference.
     pub(super) fn read(directory: &Path, processor: &mut Processor) -> Result<Self, Failure> {
         if let Some(fields) = processor.image_processor.take() {
-            let file = "processor_config.json";
-            return Ok(Self { file, fields });
+            let file_name = "processor_config.json";
+            return Ok(Self { file_name, fields });
         }
-        let file = "preprocessor_config.json";
-        let path = directory.join(file);
+        let file_name = "preprocessor_config.json";
+        let path = directory.join(file_name);
         if !path
             .try_exists()
             .map_err(|e| files::cannot_read(&path, &e))?
@@ -72,7 +72,7 @@ impl PreprocessorFields {
             ));
         }
         let fields = files::read_json(&path, MAX_FILE)?;
-        Ok(Self { file, fields })
+        Ok(Self { file_name, fields })
     }
 
     /// What they say.
@@ -81,11 +81,11 @@ impl PreprocessorFields {
         let preprocessor = read.map_err(|e| {
             Failure::unusable(format!(
                 "{} is malformed: {e}. Get an intact copy of the file.",
-                self.file
+                self.file_name
             ))
         })?;
         Ok(Preprocessor {
-            file: self.file,
+            file_name: self.file_name,
             ..preprocessor
         })
     }
@@ -96,7 +96,7 @@ impl Preprocessor {
     pub(super) fn invalid(&self, what: impl std::fmt::Display) -> Failure {
         Failure::unusable(format!(
             "{0} {what}, which the engine cannot do. Get the {0} that belongs to the model.",
-            self.file
+            self.file_name
         ))
     }
 }
