@@ -154,7 +154,7 @@ pub(super) fn size(key: &'static str, given: Option<Size>) -> Result<usize, Conf
     }
 }
 
-/// Memory of all requests, which has to do for the bytes of one of the largest, as they come and as they are read. One with
+/// Memory of all requests, which has to do for the bytes of one of the largest, as they come, as they are unpacked and as they are read. One with
 /// so many parts that it takes more is refused.
 pub(super) fn request_memory(
     given: Option<Size>,
@@ -163,13 +163,13 @@ pub(super) fn request_memory(
     let Some(Size(given)) = given else {
         return Ok((256 << 20).max(4 * max_request_bytes));
     };
-    let least = 2 * max_request_bytes;
+    let least = 3 * max_request_bytes;
     usize::try_from(given)
         .ok()
         .filter(|given| *given >= least)
         .ok_or_else(|| {
             let least = ByteSize::b(least as u64);
-            let what = format!("must be at least twice max_request_bytes, which is {least}");
+            let what = format!("must be at least three times max_request_bytes, which is {least}");
             ConfigError::invalid("max_request_memory", what)
         })
 }

@@ -51,8 +51,9 @@ pub struct RequestBody<B> {
     inner: B,
     arrivals: Arrivals,
     call: Arc<CallMemory>,
-    /// What came and waits for memory.
+    /// What came and waits for memory, and for how long it may.
     held: Option<HeldFrame>,
+    hold: Duration,
 }
 
 /// A frame for which there was no memory when it came.
@@ -67,8 +68,11 @@ struct HeldFrame {
 /// A response body during which the call has its memory.
 type ResponseBody<B> = GuardedBody<B, Arc<CallMemory>>;
 
-/// Longest pause of a request, and longest time that one waits for memory.
+/// Longest pause of a request.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
+
+/// Longest time that one waits for memory: what is not read holds up its whole connection.
+const MAX_HOLD: Duration = Duration::from_secs(2);
 
 /// Between two looks for memory.
 const LOOK: Duration = Duration::from_millis(50);
@@ -111,6 +115,7 @@ where
             arrivals: Arrivals::new(MAX_PAUSE),
             call: call.clone(),
             held: None,
+            hold: MAX_HOLD,
         });
         request.extensions_mut().insert(call.clone());
         let answer = within_room(call.clone(), self.inner.call(request));
@@ -136,7 +141,7 @@ impl<B> RequestBody<B> {
         let now = Instant::now();
         let mut held = self.held.take().unwrap_or_else(|| HeldFrame {
             frame: Frame::data(Bytes::new()),
-            until: now + self.arrivals.pause(),
+            until: now + self.hold,
             next: Box::pin(sleep(LOOK)),
         });
         if !self.call.has_many() || now >= held.until {
@@ -144,8 +149,9 @@ impl<B> RequestBody<B> {
         }
         held.frame = frame;
         held.next.as_mut().reset(now + LOOK);
-        // It is woken then.
-        let _ = held.next.as_mut().poll(context);
+        if held.next.as_mut().poll(context).is_ready() {
+            context.waker().wake_by_ref();
+        }
         self.held = Some(held);
         Poll::Pending
     }

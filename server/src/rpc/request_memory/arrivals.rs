@@ -19,8 +19,9 @@ pub(super) struct Arrivals {
     /// Bytes of it that have come, the head included.
     came: usize,
     largest: usize,
-    /// When the message began, or, between two of them, the last one ended.
-    began: Instant,
+    /// Since when more is waited for, and how long it was for this message before.
+    asked: Option<Instant>,
+    waited: Duration,
     /// Longest pause.
     pause: Duration,
     /// When more has to have come.
@@ -30,8 +31,8 @@ pub(super) struct Arrivals {
 /// What stands before each message: a flag, and its length.
 const HEAD: usize = 5;
 
-/// Bytes that have to come of a message each second, from its first minute on.
-const LEAST_RATE: usize = 16 << 10;
+/// Bytes that have to come of a message each second that it is waited for, from the first minute on.
+const LEAST_RATE: usize = 2 << 10;
 
 impl Arrivals {
     /// A body of which nothing has come, and which may pause for so long.
@@ -42,7 +43,8 @@ impl Arrivals {
             left: 0,
             came: 0,
             largest: 0,
-            began: Instant::now(),
+            asked: None,
+            waited: Duration::ZERO,
             pause,
             limit: Box::pin(sleep(pause)),
         }
@@ -50,10 +52,12 @@ impl Arrivals {
 
     /// Passes `data`.
     pub(super) fn pass(&mut self, mut data: &[u8]) {
-        let now = Instant::now();
+        if let Some(asked) = self.asked.take() {
+            self.waited += asked.elapsed();
+        }
         while !data.is_empty() {
             if self.came == 0 {
-                self.began = now;
+                self.waited = Duration::ZERO;
             }
             let passed = match self.left {
                 0 => self.pass_head(data),
@@ -70,14 +74,6 @@ impl Arrivals {
                 self.came = 0;
             }
         }
-        let began = if self.in_message() { self.began } else { now };
-        let time = time_for(self.came, now - began, self.pause);
-        self.limit.as_mut().reset(now + time);
-    }
-
-    /// Longest pause.
-    pub(super) fn pause(&self) -> Duration {
-        self.pause
     }
 
     fn pass_head(&mut self, data: &[u8]) -> usize {
@@ -102,16 +98,28 @@ impl Arrivals {
         self.read > 0 || self.left > 0
     }
 
-    /// Whether more should have come by now. If not, the task of `context` is woken then.
+    /// Whether more should have come by now, of what is waited for from the first call on. If not, the task of `context` is
+    /// woken then.
     pub(super) fn is_late(&mut self, context: &mut Context<'_>) -> bool {
+        if self.asked.is_none() {
+            let now = Instant::now();
+            self.asked = Some(now);
+            let waited = if self.in_message() {
+                self.waited
+            } else {
+                Duration::ZERO
+            };
+            let time = time_for(self.came, waited, self.pause);
+            self.limit.as_mut().reset(now + time);
+        }
         matches!(self.limit.as_mut().poll(context), Poll::Ready(()))
     }
 }
 
-/// How long the next bytes may take, where so many `came` of a message in the time `since` its beginning.
-fn time_for(came: usize, since: Duration, pause: Duration) -> Duration {
+/// How long the next bytes may take, where so many `came` of a message that was `waited` for so long.
+fn time_for(came: usize, waited: Duration, pause: Duration) -> Duration {
     let paced = Duration::from_secs((came / LEAST_RATE) as u64);
-    (pause + paced).saturating_sub(since).min(pause)
+    (pause + paced).saturating_sub(waited).min(pause)
 }
 
 #[cfg(test)]

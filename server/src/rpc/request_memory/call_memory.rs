@@ -92,7 +92,7 @@ impl CallMemory {
         loop {
             let before = self.bytes.load(Relaxed);
             let after = before + bytes;
-            if after > limit && !self.has_many() {
+            if bytes > limit || (after > limit && !self.has_many()) {
                 return Err(ApiError::RequestTooLarge { limit }.into());
             }
             // So many units nobody has.

@@ -67,6 +67,7 @@ fn body_of(
         arrivals: Arrivals::new(pause),
         call: call.clone(),
         held: None,
+        hold: pause,
     }
 }
 

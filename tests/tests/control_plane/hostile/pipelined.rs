@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use futures::stream;
 use hangar_client::inference::{
     InferTensorContents, ModelInferRequest, ModelStreamInferResponse,
     infer_parameter::ParameterChoice, model_infer_request::InferInputTensor,
@@ -113,8 +112,8 @@ async fn many_small_requests_at_once_are_all_answered() -> Result<()> {
     Ok(())
 }
 
-/// A server with so much memory for requests, whose answers wait for the gate.
-async fn with_memory(memory: &str) -> Result<(TestServer, Gate)> {
+/// A server with little memory for requests, whose answers wait for the gate.
+async fn with_little_memory() -> Result<(TestServer, Gate)> {
     let script = Script::generating(GenerateScript {
         tokens: Some(1),
         gate: Some("token".into()),
@@ -125,7 +124,7 @@ async fn with_memory(memory: &str) -> Result<(TestServer, Gate)> {
         .argument("--max-request-bytes")
         .argument("8MiB")
         .argument("--max-request-memory")
-        .argument(memory)
+        .argument("24MiB")
         .start()
         .await?;
     let gate = Gate::new(&server.directory, "token")?;
@@ -135,7 +134,7 @@ async fn with_memory(memory: &str) -> Result<(TestServer, Gate)> {
 
 #[hangar_tests::test]
 async fn the_one_for_which_there_is_no_memory_is_refused_alone() -> Result<()> {
-    let (server, gate) = with_memory("24MiB").await?;
+    let (server, gate) = with_little_memory().await?;
     let caller = RawClient::connect(&server.url()).await?;
     // Two that run, and what the third needs while it comes.
     let large = "x".repeat(7 << 20);
@@ -162,31 +161,5 @@ async fn the_one_for_which_there_is_no_memory_is_refused_alone() -> Result<()> {
     assert_eq!(id_and_reason(&last)?, (3, None));
     drop(more);
     assert!(call.next().await?.is_none());
-    Ok(())
-}
-
-#[hangar_tests::test]
-async fn a_call_waits_for_the_memory_that_others_have() -> Result<()> {
-    let (server, gate) = with_memory("22MiB").await?;
-    let large = "x".repeat(7 << 20);
-    let ask = async || {
-        let ask = server.client.generate("m").prompt(large.clone());
-        ask.stream().await
-    };
-    let [first, second] = [ask().await?, ask().await?];
-    let caller = RawClient::connect(&server.url()).await?;
-    let request = RawCall::of(
-        "/inference.GRPCInferenceService/ModelStreamInfer",
-        &asking(0, &"x".repeat(2 << 20)).encode_to_vec(),
-    );
-    let more = asking(1, &large).encode_to_vec();
-    let mut call = caller.begin(request, stream::iter([frame(&more)])).await?;
-    drop((first, second));
-    gate.open()?;
-    let mut ends = BTreeMap::new();
-    while let Some(message) = call.next().await? {
-        ends.extend([id_and_reason(&message)?]);
-    }
-    assert_eq!(ends, BTreeMap::from([(0, None), (1, None)]));
     Ok(())
 }

@@ -45,7 +45,7 @@ pub(super) struct Refused {
     pub(super) model: String,
     pub(super) id: String,
     pub(super) why: Refusal,
-    _claim: RequestClaim,
+    _claim: Option<RequestClaim>,
     _room: OwnedSemaphorePermit,
 }
 
@@ -127,6 +127,8 @@ impl Reader {
             let wanted = match next {
                 Some(Ok(request)) => self.take(request).await,
                 Some(Err(status)) => {
+                    // With its buffers, which nobody needs while this waits for its place.
+                    drop(requests);
                     // Nobody may hear of it.
                     let _ = self.waiting.send(Err(status)).await;
                     return;
@@ -177,13 +179,8 @@ impl Reader {
         // The semaphore is never closed.
         let Ok(room) = room else { return false };
         let bytes = size_of::<Refused>() + model.len() + id.len();
-        let Some(claim) = self.memory.reserve(bytes) else {
-            let limit = self.memory.limit();
-            let end = Err(Refusal::Memory(limit).into());
-            // Nobody may hear of it.
-            let _ = self.waiting.send(end).await;
-            return false;
-        };
+        // They are few and short: one more is no reason to end the call.
+        let claim = self.memory.reserve(bytes);
         let refused = Refused {
             model,
             id,
