@@ -39,6 +39,10 @@ const KNOWN: [&str; 14] = [
 
 /// A text of at most `room` bytes, which it uses up.
 pub(super) fn text(rng: &mut Rng, room: &mut usize) -> String {
+    // A list has millions of texts, of which most come here.
+    if *room == 0 {
+        return String::new();
+    }
     let text = if rng.u8(..4) == 0 {
         KNOWN[rng.usize(..KNOWN.len())].to_owned()
     } else {
@@ -54,7 +58,7 @@ pub(super) fn text(rng: &mut Rng, room: &mut usize) -> String {
                 alphabet[rng.usize(..alphabet.len())]
             }
         };
-        (0..length).map(next).collect()
+        (0..length.min(*room)).map(next).collect()
     };
     let text = text[..text.floor_char_boundary(*room)].to_owned();
     *room -= text.len();
