@@ -30,7 +30,7 @@ pub trait RequestRoom: Send + Sync {
     /// # Errors
     ///
     /// When there are not so many left, as the caller is to hear it.
-    fn take(&self, message: usize, parts: usize) -> Result<(), Status>;
+    fn take_request(&self, message: usize, parts: usize) -> Result<(), Status>;
 }
 
 task_local! {
@@ -113,7 +113,7 @@ impl<U: Message + Default> Decoder for BoundedDecoder<U> {
         let cost = self.counter.cost(message, MAX_DECODED);
         let too_large = |field| too_large(self.counter.field_name(field));
         let parts = cost.map_err(too_large)? + size_of::<U>();
-        let take = |room: &Arc<dyn RequestRoom>| room.take(message.len(), parts);
+        let take = |room: &Arc<dyn RequestRoom>| room.take_request(message.len(), parts);
         ROOM.try_with(take).unwrap_or(Ok(()))?;
         self.inner.decode(buffer)
     }

@@ -28,6 +28,6 @@ pub use confine::limit_memory;
 pub use handshake::{HandshakeError, ReadyMessage};
 pub use inspection::{Inspection, ProgressMeasure};
 pub use process::{SpawnError, StartingWorker, WorkerExit, WorkerProcess};
-pub use reading::{ProcessReading, descendants_cpu_time};
+pub use reading::ProcessReading;
 pub use spawner::{Spawner, WorkerProgram};
 pub use stats::EngineStats;

@@ -3227,7 +3227,8 @@ pub enum ErrorReason {
     RoleRequired = 33,
     /// UNAVAILABLE: the server is shutting down; RetryInfo tells when to try again.
     ShuttingDown = 34,
-    /// DEADLINE_EXCEEDED: the caller's deadline passed.
+    /// DEADLINE_EXCEEDED: the caller's deadline passed, or its request broke off: nothing more of it came for a minute, or
+    /// too little.
     DeadlineExceeded = 35,
     /// UNIMPLEMENTED: this server knows the field or the call but cannot do it. Metadata: `field`.
     NotImplemented = 36,
@@ -3252,8 +3253,8 @@ pub enum ErrorReason {
     /// UNAVAILABLE: the file system of the model's files does not answer.
     FilesUnavailable = 43,
     /// OUT_OF_RANGE: the request is larger than the server takes; for a compressed one, whose size shows only
-    /// when it is unpacked, and for one with so many parts that they take more than 64 MiB of memory, the code is
-    /// RESOURCE_EXHAUSTED.
+    /// when it is unpacked, and for one with so many parts that they take more than 64 MiB of memory, or with the rest of it
+    /// more than `max_request_memory`, the code is RESOURCE_EXHAUSTED.
     MessageTooLarge = 50,
     /// INTERNAL: the request's bytes are no message of the method's type, or no gRPC frame.
     MalformedMessage = 51,

@@ -1365,7 +1365,8 @@ pub mod grpc_inference_service_client {
         /// `triton_enable_empty_final_response`, that is one more without outputs. A request that fails gets an
         /// `error_message`, and the call goes on.
         ///
-        /// Codes: UNAVAILABLE/SHUTTING_DOWN after the last response when the server shuts down.
+        /// Codes: UNAVAILABLE/SHUTTING_DOWN after the last response when the server shuts down, RESOURCE_EXHAUSTED/LIMIT_REACHED
+        /// when there is no memory for the next request for two seconds.
         pub async fn model_stream_infer(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::ModelInferRequest>,
@@ -1641,7 +1642,8 @@ pub mod grpc_inference_service_server {
         /// `triton_enable_empty_final_response`, that is one more without outputs. A request that fails gets an
         /// `error_message`, and the call goes on.
         ///
-        /// Codes: UNAVAILABLE/SHUTTING_DOWN after the last response when the server shuts down.
+        /// Codes: UNAVAILABLE/SHUTTING_DOWN after the last response when the server shuts down, RESOURCE_EXHAUSTED/LIMIT_REACHED
+        /// when there is no memory for the next request for two seconds.
         async fn model_stream_infer(
             &self,
             request: tonic::Request<

@@ -88,17 +88,7 @@ const ENTRY: usize = 192;
 /// Nested messages that are followed; prost follows a hundred.
 const MAX_DEPTH: usize = 128;
 
-static TABLE: LazyLock<Table> = LazyLock::new(|| {
-    // That they can be decoded a test sees to.
-    let sets = [
-        crate::v1::FILE_DESCRIPTOR_SET,
-        crate::inference::FILE_DESCRIPTOR_SET,
-    ];
-    Table::of(
-        sets.iter()
-            .filter_map(|set| FileDescriptorSet::decode(*set).ok()),
-    )
-});
+static TABLE: LazyLock<Table> = LazyLock::new(|| Table::of(messages(sets())));
 
 impl Counter {
     /// For messages of the type with this full name.
@@ -220,18 +210,12 @@ impl Reader<'_> {
         (self.at <= self.bytes.len()).then_some(())
     }
 
-    /// A number of any length that fits; what of it does not fit is prost's to refuse.
+    /// A number, as prost reads it.
     fn varint(&mut self) -> Option<u64> {
-        let mut value = 0;
-        for n in 0..10 {
-            let byte = *self.bytes.get(self.at)?;
-            self.at += 1;
-            value |= u64::from(byte & 0x7f) << (7 * n);
-            if byte < 0x80 {
-                return Some(value);
-            }
-        }
-        None
+        let mut rest = self.bytes.get(self.at..)?;
+        let value = prost::encoding::decode_varint(&mut rest).ok()?;
+        self.at = self.bytes.len() - rest.len();
+        Some(value)
     }
 }
 
@@ -247,15 +231,9 @@ impl Numbers {
 }
 
 impl Table {
-    fn of(sets: impl Iterator<Item = FileDescriptorSet>) -> Self {
+    /// Of these messages, by their full names with a dot in front.
+    fn of(messages: Vec<(String, DescriptorProto)>) -> Self {
         let mut table = Self::default();
-        let mut messages = Vec::new();
-        for file in sets.flat_map(|set| set.file) {
-            let package = format!(".{}", file.package());
-            for message in file.message_type {
-                collect(&package, message, &mut messages);
-            }
-        }
         for (n, (name, _)) in messages.iter().enumerate() {
             // A file may be in both sets: either is the same.
             table
@@ -317,6 +295,29 @@ impl Table {
         let repeated = field.label() == Label::Repeated;
         repeated.then_some(Field::Numbers(Numbers { size, wire }))
     }
+}
+
+/// What the protos of all requests define.
+fn sets() -> impl Iterator<Item = FileDescriptorSet> {
+    let sets = [
+        crate::v1::FILE_DESCRIPTOR_SET,
+        crate::inference::FILE_DESCRIPTOR_SET,
+    ];
+    // That they can be decoded a test sees to.
+    sets.into_iter()
+        .filter_map(|set| FileDescriptorSet::decode(set).ok())
+}
+
+/// All messages, by their full names with a dot in front.
+fn messages(sets: impl Iterator<Item = FileDescriptorSet>) -> Vec<(String, DescriptorProto)> {
+    let mut messages = Vec::new();
+    for file in sets.flat_map(|set| set.file) {
+        let package = format!(".{}", file.package());
+        for message in file.message_type {
+            collect(&package, message, &mut messages);
+        }
+    }
+    messages
 }
 
 /// Adds `message` and those in it, by their full names with a dot in front.

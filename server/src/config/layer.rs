@@ -75,8 +75,8 @@ pub struct Layer {
         help_heading = "Network"
     )]
     pub max_request_bytes: Option<Size>,
-    /// Most memory of all requests together, from their first bytes to the ends of their calls; the first 4 KiB of each are free
-    /// [default: 256MiB, or four times max_request_bytes]
+    /// Most memory of all requests together, from their first bytes to the ends of their calls at most; the first 4 KiB of each
+    /// call are free; at least three times max_request_bytes [default: 256MiB]
     #[arg(
         long,
         env = "HANGAR_MAX_REQUEST_MEMORY",

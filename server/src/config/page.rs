@@ -16,7 +16,7 @@ const HIDDEN: [&str; 1] = ["history_interval"];
 const COMMON_VARIABLES: [(&str, &str); 1] = [("otlp_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT")];
 
 /// Settings whose default depends on others or on where the server runs, or which have none: it is told in words.
-const TOLD_IN_WORDS: [&str; 12] = [
+const TOLD_IN_WORDS: [&str; 11] = [
     "data_dir",
     "runtime_dir",
     "model_root",
@@ -26,7 +26,6 @@ const TOLD_IN_WORDS: [&str; 12] = [
     "hub_cache_dir",
     "hub_repositories",
     "memory_limit",
-    "max_request_memory",
     "log_format",
     "otlp_endpoint",
 ];

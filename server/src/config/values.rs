@@ -154,14 +154,14 @@ pub(super) fn size(key: &'static str, given: Option<Size>) -> Result<usize, Conf
     }
 }
 
-/// Memory of all requests, which has to do for the bytes of one of the largest, as they come, as they are unpacked and as they are read. One with
-/// so many parts that it takes more is refused.
+/// Memory of all requests, which has to do for the bytes of one of the largest, as they come, as they are unpacked and as
+/// they are read. One with so many parts that it takes more is refused.
 pub(super) fn request_memory(
     given: Option<Size>,
     max_request_bytes: usize,
 ) -> Result<usize, ConfigError> {
     let Some(Size(given)) = given else {
-        return Ok((256 << 20).max(4 * max_request_bytes));
+        return Ok(256 << 20);
     };
     let least = 3 * max_request_bytes;
     usize::try_from(given)

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::worker::{self, ProcessReading};
+use crate::worker::ProcessReading;
 
 /// What is seen of the work of one thing.
 #[derive(Debug)]
@@ -39,8 +39,8 @@ pub(super) struct ActivityTotals {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ActivityReading {
     pub(super) totals: ActivityTotals,
-    /// The process whose descendants work for it.
-    pub(super) descendants_of: Option<u32>,
+    /// Processor time of the processes that work for it, if there may be some.
+    pub(super) descendants: Option<Duration>,
     /// Whether reading bytes counts as moving, as in a load.
     pub(super) reads: bool,
     /// Whether its device works.
@@ -90,12 +90,9 @@ impl ActivityTracker {
         let least = LEAST.max(reading.limit / SHARE);
         let mut totals = reading.totals;
         let enough = totals.cpu_time >= self.totals_then.cpu_time + least;
-        // They are looked for only where the answer counts.
-        if let Some(pid) = reading.descendants_of
-            && !enough
-            && !reading.device
-        {
-            totals.descendants = Some(worker::descendants_cpu_time(pid));
+        // They count only where it does not move by itself.
+        if !enough && !reading.device {
+            totals.descendants = reading.descendants;
         }
         let gap = self.count(now, &totals, reading.device);
         let read = reading.reads && totals.has_read(&self.totals_then);
@@ -181,7 +178,7 @@ mod tests {
     fn reading(cpu_time: Duration) -> ActivityReading {
         ActivityReading {
             totals: ActivityTotals::of_engine(cpu_time),
-            descendants_of: None,
+            descendants: None,
             reads: false,
             device: false,
             limit: LIMIT,

@@ -152,7 +152,7 @@ impl WorkerMonitor {
             // What else the worker is asked for is not the engine's work.
             PendingWork::Compute { .. } => ActivityReading {
                 totals: ActivityTotals::of_engine(engine.cpu_time),
-                descendants_of: None,
+                descendants: None,
                 reads: false,
                 device: self.device_works(),
                 limit,
@@ -171,7 +171,7 @@ impl WorkerMonitor {
     fn process_reading(&self, limit: Duration) -> ActivityReading {
         ActivityReading {
             totals: ActivityTotals::of(&self.last),
-            descendants_of: Some(self.pid),
+            descendants: Some(self.last.descendants_cpu_time),
             reads: false,
             device: false,
             limit,

@@ -50,8 +50,10 @@ impl ConnectionActivity {
 
     /// A stream begins.
     pub(super) fn begin(self: &Arc<Self>) -> StreamGuard {
-        self.streams.send_modify(|streams| {
+        // Who waits wants to know of the first stream and of the last.
+        self.streams.send_if_modified(|streams| {
             streams.count += 1;
+            streams.count == 1
         });
         StreamGuard(self.clone())
     }
@@ -93,9 +95,10 @@ impl ConnectionActivity {
 
 impl Drop for StreamGuard {
     fn drop(&mut self) {
-        self.0.streams.send_modify(|streams| {
+        self.0.streams.send_if_modified(|streams| {
             streams.count -= 1;
             streams.since = Instant::now();
+            streams.count == 0
         });
     }
 }

@@ -25,7 +25,7 @@ use futures::{FutureExt, future::BoxFuture};
 use hangar_client::server_codec::within_room;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
-pub(super) use stream::{RequestClaim, StreamMemory};
+pub(super) use stream::{MemoryClaim, StreamMemory};
 use tokio::time::{Instant, Sleep, sleep};
 use tonic::Status;
 use tower::{Layer, Service};
@@ -56,12 +56,16 @@ pub struct RequestBody<B> {
     hold: Duration,
 }
 
-/// A frame for which there was no memory when it came.
+/// A frame for which there has to be memory.
 struct HeldFrame {
     frame: Frame<Bytes>,
-    /// Until when it waits.
+    /// How it waits, if there was none when it came.
+    wait: Option<Wait>,
+}
+
+/// Until when a frame waits, and when it looks again.
+struct Wait {
     until: Instant,
-    /// When to look again.
     next: Pin<Box<Sleep>>,
 }
 
@@ -128,28 +132,25 @@ where
 }
 
 impl<B> RequestBody<B> {
-    /// `frame`, once there is memory for what has come.
+    /// The frame, once there is memory for what has come.
     fn admit(
         &mut self,
-        frame: Frame<Bytes>,
+        mut held: HeldFrame,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let refused = match self.call.buffer(self.arrivals.largest()) {
-            Ok(()) => return Poll::Ready(Some(Ok(frame))),
-            Err(refused) => refused,
+        let Err(refused) = self.call.buffer(self.arrivals.largest()) else {
+            return Poll::Ready(Some(Ok(held.frame)));
         };
         let now = Instant::now();
-        let mut held = self.held.take().unwrap_or_else(|| HeldFrame {
-            frame: Frame::data(Bytes::new()),
+        let wait = held.wait.get_or_insert_with(|| Wait {
             until: now + self.hold,
             next: Box::pin(sleep(LOOK)),
         });
-        if !self.call.has_many() || now >= held.until {
+        if !self.call.has_many() || now >= wait.until {
             return Poll::Ready(Some(Err(refused.into())));
         }
-        held.frame = frame;
-        held.next.as_mut().reset(now + LOOK);
-        if held.next.as_mut().poll(context).is_ready() {
+        wait.next.as_mut().reset(now + LOOK);
+        if wait.next.as_mut().poll(context).is_ready() {
             context.waker().wake_by_ref();
         }
         self.held = Some(held);
@@ -172,13 +173,8 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Body for RequestBody<
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        if let Some(held) = &mut this.held {
-            let frame = std::mem::replace(&mut held.frame, Frame::data(Bytes::new()));
-            let admitted = this.admit(frame, context);
-            if admitted.is_ready() {
-                this.held = None;
-            }
-            return admitted;
+        if let Some(held) = this.held.take() {
+            return this.admit(held, context);
         }
         match Pin::new(&mut this.inner).poll_frame(context) {
             Poll::Pending if this.is_stuck(context) => {
@@ -191,7 +187,7 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Body for RequestBody<
                 if let Some(data) = frame.data_ref() {
                     this.arrivals.pass(data);
                 }
-                this.admit(frame, context)
+                this.admit(HeldFrame { frame, wait: None }, context)
             }
         }
     }

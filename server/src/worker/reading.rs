@@ -18,6 +18,8 @@ pub struct ProcessReading {
     pub read_chars: u64,
     /// Processor time that it has used, and those of its children that it has reaped.
     pub cpu_time: Duration,
+    /// Processor time of all processes that descend from it and live. Nothing where the system does not say.
+    pub descendants_cpu_time: Duration,
     /// Memory that only the end of the process gives back, that of all processes that descend from it included.
     pub memory: ModelMemory,
     /// The process's own part of that, in bytes.
@@ -35,30 +37,29 @@ impl ProcessReading {
         let status = process.status()?;
         let stat = process.stat()?;
         let own_bytes = held(&status);
-        let others = descendants(pid).into_iter().filter_map(|child| {
-            let status = Process::new(child.cast_signed()).and_then(|it| it.status());
-            Some(held(&status.ok()?))
-        });
+        let mut host_bytes = own_bytes;
+        let mut descendants_cpu_time = Duration::ZERO;
+        for child in descendants(pid) {
+            // One that ends meanwhile takes nothing any more.
+            let Ok(child) = Process::new(child.cast_signed()) else {
+                continue;
+            };
+            host_bytes =
+                host_bytes.saturating_add(child.status().map_or(0, |status| held(&status)));
+            descendants_cpu_time += child.stat().map_or(Duration::ZERO, |stat| cpu_time(&stat));
+        }
         Ok(Self {
             own_bytes,
             rss_file: kib(status.rssfile),
             read_chars: process.io()?.rchar,
             cpu_time: cpu_time(&stat),
+            descendants_cpu_time,
             memory: ModelMemory {
-                host_bytes: others.fold(own_bytes, u64::saturating_add),
+                host_bytes,
                 device_bytes: 0,
             },
         })
     }
-}
-
-/// Processor time of all processes that descend from `pid` and live. Nothing where the system does not say.
-pub fn descendants_cpu_time(pid: u32) -> Duration {
-    let times = descendants(pid).into_iter().map(|child| {
-        let stat = Process::new(child.cast_signed()).and_then(|process| process.stat());
-        stat.map_or(Duration::ZERO, |stat| cpu_time(&stat))
-    });
-    times.sum()
 }
 
 /// More are not looked at.
@@ -123,7 +124,8 @@ mod tests {
             .spawn()
             .expect("a shell");
         let own = std::process::id();
-        while descendants_cpu_time(own) < Duration::from_millis(30) {
+        let used = || ProcessReading::take(own).map(|reading| reading.descendants_cpu_time);
+        while used() < Some(Duration::from_millis(30)) {
             std::thread::yield_now();
         }
         for child in children_of(shell.id()).into_iter().chain([shell.id()]) {
@@ -131,7 +133,7 @@ mod tests {
             rustix::process::kill_process(child, rustix::process::Signal::KILL).expect("a kill");
         }
         shell.wait().expect("an end");
-        assert_eq!(descendants_cpu_time(u32::MAX >> 1), Duration::ZERO);
+        assert!(descendants(u32::MAX >> 1).is_empty());
     }
 
     #[test]

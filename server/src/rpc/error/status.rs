@@ -166,19 +166,22 @@ pub(super) fn loading(model: String, retry: Duration) -> Status {
     Status::with_error_details(Code::Unavailable, message, details)
 }
 
-pub(super) fn queue_full(limit: u32) -> Status {
-    let mut details = details(ErrorReason::QueueFull, [("limit", limit.to_string())]);
+/// A limit that has room again soon.
+fn full_for_now(reason: ErrorReason, limit: impl ToString, message: impl Into<String>) -> Status {
+    let mut details = details(reason, [("limit", limit.to_string())]);
     details.set_retry_info(Some(RESTART_RETRY));
-    let message = format!("{limit} requests wait for this model already; try again later");
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
+pub(super) fn queue_full(limit: u32) -> Status {
+    let message = format!("{limit} requests wait for this model already; try again later");
+    full_for_now(ErrorReason::QueueFull, limit, message)
+}
+
 pub(super) fn request_memory(limit: usize) -> Status {
-    let mut details = details(ErrorReason::LimitReached, [("limit", limit.to_string())]);
-    details.set_retry_info(Some(RESTART_RETRY));
     let message =
         "the requests that are under way take as much memory as they may; try again later";
-    Status::with_error_details(Code::ResourceExhausted, message, details)
+    full_for_now(ErrorReason::LimitReached, limit, message)
 }
 
 pub(super) fn request_too_large(limit: usize) -> Status {
@@ -198,21 +201,17 @@ pub(super) fn request_stuck() -> Status {
 }
 
 pub(super) fn too_many_of_a_call(limit: usize) -> Status {
-    let mut details = details(ErrorReason::QueueFull, [("limit", limit.to_string())]);
-    details.set_retry_info(Some(RESTART_RETRY));
     let message = format!(
         "{limit} requests of this call wait already, or as many bytes of them as may; read their responses before you send more"
     );
-    Status::with_error_details(Code::ResourceExhausted, message, details)
+    full_for_now(ErrorReason::QueueFull, limit, message)
 }
 
 pub(super) fn too_many_reloads(limit: usize) -> Status {
-    let mut details = details(ErrorReason::QueueFull, [("limit", limit.to_string())]);
-    details.set_retry_info(Some(RESTART_RETRY));
     let message = format!(
         "{limit} reloads wait for their files to be inspected already; nothing was changed; try again later"
     );
-    Status::with_error_details(Code::ResourceExhausted, message, details)
+    full_for_now(ErrorReason::QueueFull, limit, message)
 }
 
 pub(super) fn call_broken() -> Status {

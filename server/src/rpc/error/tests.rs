@@ -295,7 +295,7 @@ fn routing_error(kind: RoutingErrorKind) -> RoutingError {
 }
 
 #[test]
-fn an_routing_error_has_the_reason_of_its_status_in_metrics() {
+fn a_routing_error_has_the_reason_of_its_status_in_metrics() {
     let failures = Reason::VARIANTS.iter();
     let failures = failures.map(|reason| RoutingError::Failed(Failure::new(*reason, "words")));
     let found = RoutingError::Find(StorageError::Full.into());

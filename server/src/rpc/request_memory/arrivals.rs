@@ -52,13 +52,12 @@ impl Arrivals {
 
     /// Passes `data`.
     pub(super) fn pass(&mut self, mut data: &[u8]) {
-        if let Some(asked) = self.asked.take() {
+        if let Some(asked) = self.asked.take()
+            && self.in_message()
+        {
             self.waited += asked.elapsed();
         }
         while !data.is_empty() {
-            if self.came == 0 {
-                self.waited = Duration::ZERO;
-            }
             let passed = match self.left {
                 0 => self.pass_head(data),
                 left => {
@@ -72,6 +71,7 @@ impl Arrivals {
             data = &data[passed..];
             if !self.in_message() {
                 self.came = 0;
+                self.waited = Duration::ZERO;
             }
         }
     }
@@ -104,12 +104,7 @@ impl Arrivals {
         if self.asked.is_none() {
             let now = Instant::now();
             self.asked = Some(now);
-            let waited = if self.in_message() {
-                self.waited
-            } else {
-                Duration::ZERO
-            };
-            let time = time_for(self.came, waited, self.pause);
+            let time = time_for(self.came, self.waited, self.pause);
             self.limit.as_mut().reset(now + time);
         }
         matches!(self.limit.as_mut().poll(context), Poll::Ready(()))

@@ -150,9 +150,9 @@ impl CallMemory {
 }
 
 impl RequestRoom for CallMemory {
-    fn take(&self, message: usize, parts: usize) -> Result<(), Status> {
+    fn take_request(&self, message: usize, parts: usize) -> Result<(), Status> {
         self.unpack(message)?;
-        CallMemory::take(self, message + parts)?;
+        self.take(message + parts)?;
         self.decoded.fetch_add(message + parts, Relaxed);
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -15,21 +15,18 @@ use super::call_memory::CallMemory;
 
 /// Where the requests of a call take their memory from, one after the other.
 #[derive(Clone)]
-pub(in crate::rpc) struct StreamMemory {
-    call: Arc<CallMemory>,
-    decoded: Arc<Decoded>,
-}
+pub(in crate::rpc) struct StreamMemory(Arc<Decoded>);
 
 /// What the request that was decoded last has taken.
 struct Decoded {
     call: Arc<CallMemory>,
     bytes: AtomicUsize,
-    /// Bytes for which there was no memory.
-    missing: AtomicUsize,
+    /// Whether there was no memory for it.
+    is_missing: AtomicBool,
 }
 
 /// The memory of one request.
-pub(in crate::rpc) struct RequestClaim {
+pub(in crate::rpc) struct MemoryClaim {
     call: Arc<CallMemory>,
     bytes: usize,
 }
@@ -38,42 +35,38 @@ impl StreamMemory {
     /// Of this call.
     pub(in crate::rpc) fn new(call: Arc<CallMemory>) -> Self {
         call.expect_many();
-        let decoded = Decoded {
-            call: call.clone(),
-            bytes: AtomicUsize::new(0),
-            missing: AtomicUsize::new(0),
-        };
-        Self {
+        Self(Arc::new(Decoded {
             call,
-            decoded: Arc::new(decoded),
-        }
+            bytes: AtomicUsize::new(0),
+            is_missing: AtomicBool::new(false),
+        }))
     }
 
     /// What `reading` comes to, whose requests take their memory here.
     pub(in crate::rpc) async fn within<F: Future>(&self, reading: F) -> F::Output {
-        within_room(self.decoded.clone(), reading).await
+        within_room(self.0.clone(), reading).await
     }
 
     /// The memory of the request that was decoded last; nothing where there is none, so that the request has to go.
-    pub(in crate::rpc) fn claim(&self) -> Option<RequestClaim> {
-        let claim = RequestClaim {
-            call: self.call.clone(),
-            bytes: self.decoded.bytes.swap(0, Ordering::Relaxed),
+    pub(in crate::rpc) fn claim(&self) -> Option<MemoryClaim> {
+        let claim = MemoryClaim {
+            call: self.0.call.clone(),
+            bytes: self.0.bytes.swap(0, Relaxed),
         };
-        let missing = self.decoded.missing.swap(0, Ordering::Relaxed);
-        (missing == 0).then_some(claim)
+        let is_missing = self.0.is_missing.swap(false, Relaxed);
+        (!is_missing).then_some(claim)
     }
 
     /// So many bytes more; nothing where there are none.
-    pub(in crate::rpc) fn reserve(&self, bytes: usize) -> Option<RequestClaim> {
-        self.call.take(bytes).ok()?;
-        let call = self.call.clone();
-        Some(RequestClaim { call, bytes })
+    pub(in crate::rpc) fn reserve(&self, bytes: usize) -> Option<MemoryClaim> {
+        let call = self.0.call.clone();
+        call.take(bytes).ok()?;
+        Some(MemoryClaim { call, bytes })
     }
 
     /// Bytes that all calls have together.
     pub(in crate::rpc) fn limit(&self) -> usize {
-        self.call.limit()
+        self.0.call.limit()
     }
 
     /// The memory of a call of its own.
@@ -86,19 +79,18 @@ impl StreamMemory {
 
 impl RequestRoom for Decoded {
     /// Refuses no single request: an error would end the whole call. Buffers, which stay, are no single request's.
-    fn take(&self, message: usize, parts: usize) -> Result<(), Status> {
+    fn take_request(&self, message: usize, parts: usize) -> Result<(), Status> {
         self.call.unpack(message)?;
         let bytes = message + parts;
-        let of = match self.call.take(bytes) {
-            Ok(()) => &self.bytes,
-            Err(_) => &self.missing,
-        };
-        of.fetch_add(bytes, Ordering::Relaxed);
+        match self.call.take(bytes) {
+            Ok(()) => _ = self.bytes.fetch_add(bytes, Relaxed),
+            Err(_) => self.is_missing.store(true, Relaxed),
+        }
         Ok(())
     }
 }
 
-impl Drop for RequestClaim {
+impl Drop for MemoryClaim {
     fn drop(&mut self) {
         self.call.give_back(self.bytes);
     }
@@ -110,9 +102,9 @@ impl fmt::Debug for StreamMemory {
     }
 }
 
-impl fmt::Debug for RequestClaim {
+impl fmt::Debug for MemoryClaim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RequestClaim")
+        f.debug_struct("MemoryClaim")
             .field("bytes", &self.bytes)
             .finish_non_exhaustive()
     }
@@ -126,11 +118,9 @@ mod tests {
     fn each_request_gives_back_its_own_and_the_one_too_many_goes() {
         let memory = StreamMemory::of(5 * UNIT);
         let decode = |bytes| {
-            memory.call.buffer(UNIT).expect("memory");
-            memory
-                .decoded
-                .take(UNIT, bytes - UNIT)
-                .expect("not refused");
+            memory.0.call.buffer(UNIT).expect("memory");
+            let taken = memory.0.take_request(UNIT, bytes - UNIT);
+            taken.expect("not refused");
             memory.claim()
         };
         let first = decode(2 * UNIT).expect("memory");

@@ -150,7 +150,7 @@ fn what_was_unpacked_is_counted_and_a_watch_drops_its_request() {
     let memory = memory();
     let call = call(&memory);
     call.buffer(UNIT).expect("memory");
-    RequestRoom::take(&call, UNIT + UNIT / 2, 0).expect("memory");
+    call.take_request(UNIT + UNIT / 2, 0).expect("memory");
     assert_eq!(memory.free.available_permits(), 0);
     call.drop_buffers();
     assert_eq!(memory.free.available_permits(), 3);

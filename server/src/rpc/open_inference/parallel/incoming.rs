@@ -18,7 +18,7 @@ use tonic::Status;
 
 use crate::rpc::{
     error::ApiError,
-    request_memory::{RequestClaim, StreamMemory},
+    request_memory::{MemoryClaim, StreamMemory},
 };
 
 /// What comes of the requests of a call.
@@ -35,7 +35,7 @@ pub(super) struct Incoming {
 #[derive(Debug)]
 pub(super) struct Waiting {
     request: ModelInferRequest,
-    claim: RequestClaim,
+    claim: MemoryClaim,
     _room: OwnedSemaphorePermit,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Refused {
     pub(super) model: String,
     pub(super) id: String,
     pub(super) why: Refusal,
-    _claim: Option<RequestClaim>,
+    _claim: Option<MemoryClaim>,
     _room: OwnedSemaphorePermit,
 }
 
@@ -109,7 +109,7 @@ where
 
 impl Waiting {
     /// The request, which waits no more, and its memory.
-    pub(super) fn request(self) -> (ModelInferRequest, RequestClaim) {
+    pub(super) fn request(self) -> (ModelInferRequest, MemoryClaim) {
         (self.request, self.claim)
     }
 }
