@@ -15,9 +15,9 @@ use anyhow::{Context, Result};
 use hangar_client::v1::{ModelSpec, ModelState};
 use hangar_tests::{
     fixtures::Fixtures,
-    server::{DEADLINE, TestServer, spec},
+    info,
+    server::{TestServer, spec},
 };
-use tokio::time::{interval, timeout};
 
 /// Rounds where none are asked for.
 const ROUNDS: usize = 5;
@@ -110,23 +110,13 @@ async fn load(hangar: &TestServer, spec: &ModelSpec, prepared: bool) -> Result<L
     let built = began.elapsed();
     transitions.until(ModelState::Ready).await?;
     let ready = began.elapsed();
-    let info = client.info().model("m").send().await?;
-    let metadata = info
-        .models
-        .first()
-        .and_then(|model| model.metadata.as_ref());
+    let metadata = info::model(&client, "m").await?.metadata;
     anyhow::ensure!(metadata.context("metadata")?.prepared == prepared);
-    let mut ticks = interval(Duration::from_millis(20));
-    let written = async {
-        // A server that keeps nothing reports no cache.
-        while let Some(cache) = client.info().send().await?.cache
-            && cache.entries == 0
-        {
-            ticks.tick().await;
-        }
-        anyhow::Ok(())
-    };
-    timeout(DEADLINE, written).await??;
+    // A server that keeps nothing reports no cache.
+    let is_kept = client.info().send().await?.cache.is_some();
+    if is_kept && !prepared {
+        info::cache_when(&client, |cache| cache.entries > 0).await?;
+    }
     client.unload("m").send().await?;
     Ok(Load { built, ready })
 }

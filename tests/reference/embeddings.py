@@ -6,7 +6,7 @@ usage: embeddings.py embeddings.json      (needs sentence-transformers==6.2.0, t
 Each entry of the file is a model as `SentenceTransformer.save` writes it: its files, the names and shapes of its tensors by the
 files that they are in, and for some texts their vectors. The values of the tensors are those of make.py.
 """
-import glob, importlib.util, json, os, shutil, sys, tempfile
+import glob, json, os, shutil, sys, tempfile
 import torch, transformers as T
 from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer

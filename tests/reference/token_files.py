@@ -40,10 +40,13 @@ def added(**changed):
     return [{"id": id, **token(text), **changed.get(f"t{id}", {})} for id, text in enumerate(SPECIAL)]
 
 
+def replace(pattern, content):
+    return {"type": "Replace", "pattern": {"String": pattern}, "content": content}
+
+
 def pieces(**changed):
     """A tokenizer of the SentencePiece kind, as older versions of transformers converted it."""
     tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "\u2581", "a", "b", "c", "\u2581a", "\u2581\u2581"]
-    replace = lambda pattern, content: {"type": "Replace", "pattern": {"String": pattern}, "content": content}
     return {
         "added_tokens": added()[:3],
         "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u2581"}, replace(" ", "\u2581")]},
@@ -81,7 +84,6 @@ def pieces_of(name, model_type=None, **fields):
 def gemma():
     """A tokenizer as those of Gemma are."""
     made = pieces()
-    replace = lambda pattern, content: {"type": "Replace", "pattern": {"String": pattern}, "content": content}
     made["normalizer"] = replace(" ", "\u2581")
     made["pre_tokenizer"] = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
     made["decoder"] = {"type": "Sequence", "decoders": [replace("\u2581", " "), {"type": "ByteFallback"}, {"type": "Fuse"}]}

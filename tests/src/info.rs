@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use hangar_client::{Client, v1::ModelInfo};
+use hangar_client::{
+    Client,
+    v1::{CacheInfo, ModelInfo},
+};
 use tokio::time::{interval, timeout};
 
 use crate::server::DEADLINE;
@@ -39,6 +42,35 @@ pub async fn when(
         }
     };
     timeout(DEADLINE, check).await?
+}
+
+/// The cache of prepared weights.
+///
+/// # Errors
+///
+/// When the server keeps none.
+pub async fn cache(client: &Client) -> Result<CacheInfo> {
+    client.info().send().await?.cache.context("the cache")
+}
+
+/// Waits until the cache is such as no event shows.
+///
+/// # Errors
+///
+/// As [`cache`]; also when it is not so within [`DEADLINE`].
+pub async fn cache_when(client: &Client, is_so: impl Fn(&CacheInfo) -> bool) -> Result<CacheInfo> {
+    let mut ticks = interval(Duration::from_millis(20));
+    let check = async {
+        loop {
+            ticks.tick().await;
+            let cache = cache(client).await?;
+            if is_so(&cache) {
+                return anyhow::Ok(cache);
+            }
+        }
+    };
+    let checked = timeout(DEADLINE, check).await;
+    checked.context("the cache is not so")?
 }
 
 /// Process of a model's worker; 0 when it has none.

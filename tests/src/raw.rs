@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     fmt,
     pin::pin,
-    sync::{Mutex, PoisonError},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -73,7 +73,12 @@ pub struct RawStream {
 
 /// How far a call has come.
 #[derive(Debug, Default)]
-struct Progress(Mutex<(bool, usize)>);
+struct Progress {
+    /// Whether its headers came.
+    headers: AtomicBool,
+    /// Bytes that came.
+    bytes: AtomicUsize,
+}
 
 /// What stands before each message: a flag, and its length.
 const HEAD: usize = 5;
@@ -191,14 +196,14 @@ async fn answer(
     progress: &Progress,
 ) -> Result<RawAnswer> {
     let (head, mut body) = sender.send_request(request).await?.into_parts();
-    progress.headers();
+    progress.headers.store(true, Ordering::Relaxed);
     let mut bytes = 0;
     let mut end = head.headers;
     while let Some(frame) = body.frame().await {
         match frame?.into_data() {
             Ok(data) => {
                 bytes += data.len();
-                progress.bytes(bytes);
+                progress.bytes.store(bytes, Ordering::Relaxed);
             }
             Err(frame) => end = frame.into_trailers().unwrap_or_default(),
         }
@@ -256,20 +261,10 @@ impl RawStream {
     }
 }
 
-impl Progress {
-    fn headers(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).0 = true;
-    }
-
-    fn bytes(&self, bytes: usize) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1 = bytes;
-    }
-}
-
 impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (headers, bytes) = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match headers {
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        match self.headers.load(Ordering::Relaxed) {
             true => write!(f, "headers and {bytes} bytes came"),
             false => f.write_str("no headers came"),
         }

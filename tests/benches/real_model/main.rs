@@ -93,20 +93,22 @@ async fn main() -> Result<()> {
         for time in 1..=way.loads {
             eprintln!("{}, load {time} of {}", way.id, way.loads);
             let measured = Measured::of(&hangar, way.id, &spec, &references).await?;
-            let answers = || measured.answers.iter().zip(&references);
-            if way.quantization.is_empty() {
-                answers().try_for_each(|(answer, reference)| answer.check(reference))?;
-            }
-            let accepted = answers().filter(|(answer, reference)| answer.is_accepted(reference));
-            ensure!(accepted.count() >= way.accepted, "{measured:?}");
-            let is_prepared = time > 1;
-            ensure!(measured.prepared == is_prepared, "{measured:?}");
-            estimate.check(&measured)?;
-            columns.push(table::Column {
+            let column = table::Column {
                 title: title(way, time),
                 estimate: estimate.words.clone(),
                 measured,
-            });
+            };
+            let measured = &column.measured;
+            if way.quantization.is_empty() {
+                let mut pairs = column.pairs(&references);
+                pairs.try_for_each(|(answer, reference)| answer.check(reference))?;
+            }
+            let accepted = column.accepted(&references);
+            ensure!(accepted >= way.accepted, "{measured:?}");
+            let is_prepared = time > 1;
+            ensure!(measured.prepared == is_prepared, "{measured:?}");
+            estimate.check(measured)?;
+            columns.push(column);
         }
     }
     small.terminate().await?;

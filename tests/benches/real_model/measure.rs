@@ -8,10 +8,7 @@ use hangar_client::{
     convert::to_duration,
     v1::{ModelSpec, ModelState, UnloadVerification},
 };
-use hangar_tests::{
-    info, processes,
-    server::{DEADLINE, TestServer},
-};
+use hangar_tests::{info, processes, server::TestServer};
 use tokio::time::interval;
 
 use super::reference::ReferenceAnswer;
@@ -60,6 +57,7 @@ impl Measured {
         references: &[ReferenceAnswer],
     ) -> Result<Self> {
         let client = &hangar.client;
+        let entries = info::cache(client).await?.entries;
         let mut transitions = hangar.follow(id).await?;
         let began = Instant::now();
         client.load(id).spec(spec.clone()).send().await?;
@@ -73,15 +71,18 @@ impl Measured {
         let (most, (built, ready)) = most_until(worker, to_ready).await?;
         let held = processes::host_bytes(worker)?;
         let metadata = info::model(client, id).await?.metadata;
+        let prepared = metadata.context("metadata")?.prepared;
         let mut answers = Vec::new();
         for reference in references {
             answers.push(Answer::ask(client, id, reference).await?);
         }
-        // Prepared weights may still be written.
-        processes::at_rest(worker, DEADLINE).await?;
+        // Prepared weights are written behind the load.
+        if !spec.quantization.is_empty() && !prepared {
+            info::cache_when(client, |cache| cache.entries > entries).await?;
+        }
         let (unload, freed) = unload(client, id, worker).await?;
         Ok(Self {
-            prepared: metadata.context("metadata")?.prepared,
+            prepared,
             built,
             ready,
             most,

@@ -22,11 +22,19 @@ pub(super) struct Column {
 
 impl Column {
     /// Each answer beside the reference's.
-    fn pairs<'a>(
+    pub(super) fn pairs<'a>(
         &'a self,
         references: &'a [ReferenceAnswer],
     ) -> impl Iterator<Item = (&'a Answer, &'a ReferenceAnswer)> {
         self.measured.answers.iter().zip(references)
+    }
+
+    /// How many answers begin as anyone would accept.
+    pub(super) fn accepted(&self, references: &[ReferenceAnswer]) -> usize {
+        let pairs = self.pairs(references);
+        pairs
+            .filter(|(answer, reference)| answer.is_accepted(reference))
+            .count()
     }
 
     /// How many tokens are the reference's, of each answer up to the first other one.
@@ -88,9 +96,7 @@ pub(super) fn print_figures(columns: &[Column], references: &[ReferenceAnswer]) 
     row("memory: most while it loads", &|it| gib(it.measured.most));
     row("memory: at READY", &|it| gib(it.measured.held));
     row("answers that begin as anyone would accept", &|it| {
-        let accepted = it.pairs(references);
-        let accepted = accepted.filter(|(answer, reference)| answer.is_accepted(reference));
-        format!("{} of {}", accepted.count(), references.len())
+        format!("{} of {}", it.accepted(references), references.len())
     });
     row("tokens as the reference's, up to another", &|it| {
         format!("{} of {all}", it.same(references))

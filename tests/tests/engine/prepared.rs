@@ -19,7 +19,10 @@ use hangar_client::{
     GenerateEvent,
     v1::{CacheInfo, ModelInfo, ModelMetadata, ModelSpec},
 };
-use hangar_tests::server::{DEADLINE, TestServer, TestServerBuilder, spec};
+use hangar_tests::{
+    info,
+    server::{DEADLINE, TestServer, TestServerBuilder, spec},
+};
 use tokio::time::{interval, timeout};
 
 /// A server with models whose weights are quantized.
@@ -83,7 +86,7 @@ impl PreparedServer {
         self.load(spec).await?;
         assert!(!self.metadata().await?.prepared);
         let answer = self.answer().await?;
-        self.cache_when(|cache| cache.entries > before).await?;
+        info::cache_when(&self.client, |cache| cache.entries > before).await?;
         self.client.unload("m").send().await?;
         Ok(answer)
     }
@@ -119,25 +122,7 @@ impl PreparedServer {
     }
 
     async fn cache(&self) -> Result<CacheInfo> {
-        let info = self.client.info().send().await?;
-        info.cache.context("the cache")
-    }
-
-    /// Asks until the cache is such as no event shows.
-    async fn cache_when(&self, is_so: impl Fn(&CacheInfo) -> bool) -> Result<CacheInfo> {
-        let mut ticks = interval(Duration::from_millis(20));
-        let ask = async {
-            loop {
-                ticks.tick().await;
-                let cache = self.cache().await?;
-                if is_so(&cache) {
-                    return anyhow::Ok(cache);
-                }
-            }
-        };
-        timeout(DEADLINE, ask)
-            .await
-            .context("the cache is not so")?
+        info::cache(&self.client).await
     }
 
     fn directory(&self) -> PathBuf {

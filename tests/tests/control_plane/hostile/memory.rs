@@ -4,11 +4,13 @@ use anyhow::{Context, Result};
 use hangar_client::{Error, GenerateStream, v1::ErrorReason};
 use hangar_tests::{
     refusals::refusal,
-    scripted::{Gate, Script},
+    scripted::Script,
     server::{DEADLINE, TestServer},
 };
 use tokio::{task::yield_now, time::timeout};
 use tonic::Code;
+
+use super::with_little_memory;
 
 /// Of which three would fit, were it not for what the last one needs while it is read.
 const REQUEST: usize = 7 << 20;
@@ -17,13 +19,10 @@ const REQUEST: usize = 7 << 20;
 async fn large_requests_have_a_bounded_memory_together() -> Result<()> {
     let options = TestServer::scripted()
         .script(&Script::gated())
-        .argument("--max-request-bytes")
-        .argument("8MiB")
-        .argument("--max-request-memory")
-        .argument("24MiB");
+        .with(with_little_memory);
     let server = options.start().await?;
     server.ready().await?;
-    let _closed = Gate::new(&server.directory, "token")?;
+    let _closed = server.gate("token")?;
     let ask = async || -> Result<GenerateStream, Error> {
         let ask = server.client.generate("m").prompt("x".repeat(REQUEST));
         ask.stream().await

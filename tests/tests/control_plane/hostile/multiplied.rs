@@ -17,11 +17,12 @@ use prost::Message;
 use rstest::rstest;
 use tonic::Code;
 
+use super::STREAM_INFER;
+
 const GENERATE: &str = "/hangar.v1.InferenceService/Generate";
 const TOKENIZE: &str = "/hangar.v1.InferenceService/Tokenize";
 const EMBED: &str = "/hangar.v1.InferenceService/Embed";
 const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
-const STREAM_INFER: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 
 /// What the server takes in one message.
 const MAX_MESSAGE: usize = 16 << 20;

@@ -10,11 +10,13 @@ use hangar_client::inference::{
 use hangar_tests::{
     raw::{RawCall, RawClient, frame},
     scripted::{Gate, GenerateScript, Script},
-    server::TestServer,
+    server::{TestServer, TestServerBuilder},
 };
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+
+use super::{STREAM_INFER, with_little_memory};
 
 const REQUESTS: usize = 10_000;
 
@@ -25,11 +27,7 @@ const LOT: usize = 2_000;
 const WAITING: usize = 1024;
 const TAKEN: usize = 64 + WAITING;
 
-fn request(n: usize) -> ModelInferRequest {
-    asking(n, "x")
-}
-
-fn asking(n: usize, text: &str) -> ModelInferRequest {
+fn request(n: usize, text: &str) -> ModelInferRequest {
     let text = InferTensorContents {
         bytes_contents: vec![text.to_owned().into()],
         ..InferTensorContents::default()
@@ -61,21 +59,24 @@ fn id_and_reason(message: &[u8]) -> Result<(usize, Option<String>)> {
     Ok((response.id.parse()?, reason))
 }
 
-#[hangar_tests::test]
-async fn many_small_requests_at_once_are_all_answered() -> Result<()> {
+/// A server whose answers wait for the gate.
+async fn gated(options: TestServerBuilder) -> Result<(TestServer, Gate)> {
     let script = Script::generating(GenerateScript {
         tokens: Some(1),
         gate: Some("token".into()),
         ..GenerateScript::default()
     });
-    let server = TestServer::scripted().script(&script).start().await?;
-    let gate = Gate::new(&server.directory, "token")?;
+    let server = options.script(&script).start().await?;
+    let gate = server.gate("token")?;
     server.ready().await?;
+    Ok((server, gate))
+}
+
+#[hangar_tests::test]
+async fn many_small_requests_at_once_are_all_answered() -> Result<()> {
+    let (server, gate) = gated(TestServer::scripted()).await?;
     let caller = RawClient::connect(&server.url()).await?;
-    let first = RawCall::of(
-        "/inference.GRPCInferenceService/ModelStreamInfer",
-        &request(0).encode_to_vec(),
-    );
+    let first = RawCall::of(STREAM_INFER, &request(0, "x").encode_to_vec());
     let (more, frames) = mpsc::channel(LOT);
     let mut call = caller.begin(first, ReceiverStream::new(frames)).await?;
     let mut ends = BTreeMap::new();
@@ -87,7 +88,7 @@ async fn many_small_requests_at_once_are_all_answered() -> Result<()> {
             && let Some(sender) = &more
         {
             for n in sent..REQUESTS.min(sent + LOT) {
-                sender.send(frame(&request(n).encode_to_vec())).await?;
+                sender.send(frame(&request(n, "x").encode_to_vec())).await?;
             }
             sent = REQUESTS.min(sent + LOT);
             if sent == REQUESTS {
@@ -112,34 +113,14 @@ async fn many_small_requests_at_once_are_all_answered() -> Result<()> {
     Ok(())
 }
 
-/// A server with little memory for requests, whose answers wait for the gate.
-async fn with_little_memory() -> Result<(TestServer, Gate)> {
-    let script = Script::generating(GenerateScript {
-        tokens: Some(1),
-        gate: Some("token".into()),
-        ..GenerateScript::default()
-    });
-    let server = TestServer::scripted()
-        .script(&script)
-        .argument("--max-request-bytes")
-        .argument("8MiB")
-        .argument("--max-request-memory")
-        .argument("24MiB")
-        .start()
-        .await?;
-    let gate = Gate::new(&server.directory, "token")?;
-    server.ready().await?;
-    Ok((server, gate))
-}
-
 #[hangar_tests::test]
 async fn the_one_for_which_there_is_no_memory_is_refused_alone() -> Result<()> {
-    let (server, gate) = with_little_memory().await?;
+    let (server, gate) = gated(TestServer::scripted().with(with_little_memory)).await?;
     let caller = RawClient::connect(&server.url()).await?;
     // Two that run, and what the third needs while it comes.
     let large = "x".repeat(7 << 20);
-    let ask = |n: usize| asking(n, &large).encode_to_vec();
-    let first = RawCall::of("/inference.GRPCInferenceService/ModelStreamInfer", &ask(0));
+    let ask = |n: usize| request(n, &large).encode_to_vec();
+    let first = RawCall::of(STREAM_INFER, &ask(0));
     let (more, frames) = mpsc::channel(3);
     let mut call = caller.begin(first, ReceiverStream::new(frames)).await?;
     for n in 1..3 {

@@ -68,10 +68,7 @@ async fn the_model_that_has_grown_most_goes_first_and_a_required_one_last() -> R
         let current = transitions.current().context("a status")?;
         assert_eq!(current.state(), Ready, "{id} went too early");
         failpoints.run_short("memory-short")?;
-        let mut status = transitions.next().await?;
-        while status.state() != Failed {
-            status = transitions.next().await?;
-        }
+        let status = transitions.until(Failed).await?;
         assert_eq!(status.reason, "INSUFFICIENT_MEMORY", "{status:?}");
         assert!(status.message.contains("had grown by"), "{status:?}");
     }

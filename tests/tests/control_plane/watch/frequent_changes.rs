@@ -17,6 +17,9 @@ use tonic::Code;
 /// Transitions of a load that fails at once.
 pub(crate) const FAILED_LOAD: usize = 3;
 
+/// Models of [`fail_many`].
+pub(crate) const MODELS: usize = 900;
+
 /// Transitions of a load and its unload.
 pub(crate) const LOAD_AND_UNLOAD: usize = 8;
 
@@ -52,6 +55,14 @@ pub(crate) async fn fail(client: &Client, model: &str, path: &Path) -> Result<()
     let answer = client.model_service().load_model(request).await;
     let status = answer.err().context("the load succeeded")?;
     anyhow::ensure!(status.code() == Code::FailedPrecondition, "{status:?}");
+    Ok(())
+}
+
+/// Loads many unusable models: `model-000` and so on.
+pub(crate) async fn fail_many(client: &Client, path: &Path) -> Result<()> {
+    for n in 0..MODELS {
+        fail(client, &format!("model-{n:03}"), path).await?;
+    }
     Ok(())
 }
 

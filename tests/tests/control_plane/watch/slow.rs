@@ -10,11 +10,10 @@ use hangar_tests::{
 };
 use tonic::transport::Endpoint;
 
-use super::frequent_changes::{fail, unusable_at_length};
+use super::frequent_changes::{MODELS, fail, fail_many, unusable_at_length};
 
 const WATCHERS: usize = 16;
 const LOADS: usize = 2000;
-const MODELS: usize = 900;
 /// What is buffered for a connection (400 KiB), and as much again for everything else.
 const BOUND: u64 = WATCHERS as u64 * (800 << 10);
 
@@ -72,9 +71,7 @@ async fn a_watcher_that_does_not_read_holds_no_whole_snapshot() -> Result<()> {
         .env("HANGAR_LOG", "warn");
     let server = options.start().await?;
     let path = unusable_at_length(&fixtures)?;
-    for n in 0..MODELS {
-        fail(&server.client, &format!("model-{n:03}"), &path).await?;
-    }
+    fail_many(&server.client, &path).await?;
     let caller = RawClient::connect(&server.url()).await?;
     let watch = RawCall::of("/hangar.v1.ModelService/WatchStatus", &[]);
     // What the first one needs once for all stays.

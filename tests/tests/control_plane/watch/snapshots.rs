@@ -5,11 +5,10 @@ use hangar_tests::{fixtures::Fixtures, server::TestServer};
 use prost::Message;
 
 use super::{
-    frequent_changes::{fail, unusable_at_length},
+    frequent_changes::{MODELS, fail, fail_many, unusable_at_length},
     raw::{behind, of, open, snapshot_of},
 };
 
-const MODELS: usize = 900;
 const PART: usize = 32 << 10;
 
 #[hangar_tests::test]
@@ -18,9 +17,7 @@ async fn a_large_snapshot_comes_in_small_parts() -> Result<()> {
     let server = TestServer::scripted().fixtures(&fixtures).start().await?;
     let client = server.connect().await?;
     let path = unusable_at_length(&fixtures)?;
-    for n in 0..MODELS {
-        fail(&client, &format!("model-{n:03}"), &path).await?;
-    }
+    fail_many(&client, &path).await?;
     let mut watch = open(&client, of(&[])).await?;
     let whole = watch.snapshot().await?;
     let ids: Vec<_> = whole

@@ -65,9 +65,8 @@ async fn vectors_are_those_of_the_reference_or_the_model_is_refused_by_name() ->
 #[hangar_tests::test]
 async fn texts_that_the_reference_would_cut_are_refused_by_the_field() -> Result<()> {
     let server = TestServer::real().start().await?;
-    let all = ReferenceEmbedding::all()?;
-    let model = all.iter().find(|model| model.name == "qwen3-bounded");
-    let spec = exact_spec(&server, model.context("the model")?)?;
+    let model = ReferenceEmbedding::named("qwen3-bounded")?;
+    let spec = exact_spec(&server, &model)?;
     server
         .client
         .load("qwen3-bounded")

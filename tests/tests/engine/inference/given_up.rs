@@ -118,6 +118,20 @@ async fn until_given_up<T, A>(
     }
 }
 
+/// Has a text split into its tokens for as long as the caller waits.
+async fn split(server: &TestServer, text: &str, number: u32, patience: Duration) {
+    let request = TokenizeRequest {
+        model_id: "m".into(),
+        text: text.to_owned(),
+        ..TokenizeRequest::default()
+    };
+    let mut stub = server.client.inference_service();
+    until_given_up(number, patience, request, async |it| {
+        stub.tokenize(it).await
+    })
+    .await;
+}
+
 fn patient(spec: &mut ModelSpec) {
     spec.max_queue = Some(1000);
 }
@@ -158,23 +172,15 @@ async fn texts_to_be_split_that_are_given_up_keep_nobody_waiting_and_end_no_work
     let token = server.client.tokenize("m", "a").send().await?;
     let tokens = token.repeat(1 << 20);
     let give_up = async |number: u32, patience: Duration| {
-        let mut stub = server.client.inference_service();
         if number % 4 < 3 {
-            let request = TokenizeRequest {
-                model_id: "m".into(),
-                text: text.clone(),
-                ..TokenizeRequest::default()
-            };
-            until_given_up(number, patience, request, async |it| {
-                stub.tokenize(it).await
-            })
-            .await;
+            split(&server, &text, number, patience).await;
         } else {
             let request = DetokenizeRequest {
                 model_id: "m".into(),
                 token_ids: tokens.clone(),
                 ..DetokenizeRequest::default()
             };
+            let mut stub = server.client.inference_service();
             until_given_up(number, patience, request, async |it| {
                 stub.detokenize(it).await
             })
@@ -216,16 +222,7 @@ async fn calls_that_were_given_up_hold_up_no_unload() -> Result<()> {
     let worker = server.worker().await?;
     let text = "a b ".repeat(TOKENIZED / 4);
     let give_up = async |number: u32, patience: Duration| {
-        let request = TokenizeRequest {
-            model_id: "m".into(),
-            text: text.clone(),
-            ..TokenizeRequest::default()
-        };
-        let mut stub = server.client.inference_service();
-        until_given_up(number, patience, request, async |it| {
-            stub.tokenize(it).await
-        })
-        .await;
+        split(&server, &text, number, patience).await;
     };
     let patience = patience_for(worker, give_up(0, DEADLINE)).await?;
     let give_up = &give_up;

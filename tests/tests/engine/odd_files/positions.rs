@@ -1,6 +1,6 @@
 //! How positions are given, in each form that config.json has had.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use hangar_client::GenerateEvent;
 use hangar_tests::{fixtures::Reference, refusals::wrong_fields};
 use serde_json::{Value, json};
@@ -13,10 +13,7 @@ async fn numbers(
     name: &str,
     change: impl FnOnce(&mut Value),
 ) -> Result<Vec<f32>> {
-    let mut model = Reference::all()?
-        .into_iter()
-        .find(|model| model.name == name)
-        .context("the model")?;
+    let mut model = Reference::named(name)?;
     change(&mut model.config);
     server
         .load_path(&server.fixtures.reference(&model)?)
@@ -61,10 +58,7 @@ async fn the_same_positions_in_another_form_give_the_same_numbers() -> Result<()
 #[hangar_tests::test]
 async fn a_prompt_across_the_switch_of_longrope_is_not_scored_token_by_token() -> Result<()> {
     let server = OddServer::new().await?;
-    let model = Reference::all()?
-        .into_iter()
-        .find(|model| model.name == "phi3-longrope")
-        .context("the model")?;
+    let model = Reference::named("phi3-longrope")?;
     server
         .load_path(&server.fixtures.reference(&model)?)
         .await?;

@@ -3,6 +3,7 @@
 use std::fs;
 
 use anyhow::Result;
+use hangar_tests::info;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use super::PreparedServer;
@@ -26,7 +27,7 @@ async fn the_least_recently_used_entry_is_removed_for_a_new_one() -> Result<()> 
         .names_when(|names| names.len() == 2 && *names != before)
         .await?;
     server.client.unload("m").send().await?;
-    let cache = server.cache_when(|cache| cache.entries == 2).await?;
+    let cache = info::cache_when(&server.client, |cache| cache.entries == 2).await?;
     assert!(cache.size_bytes <= 3_500_000, "{cache:?}");
     assert!(server.turn(&models[0]).await?.0.prepared);
     assert!(!server.turn(&models[1]).await?.0.prepared);

@@ -1,6 +1,6 @@
 //! The second load reads what the first one has prepared.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use hangar_client::v1::{DataType, ModelSpec};
 use hangar_tests::{fixtures::Reference, metrics::Metrics, server::spec};
 
@@ -52,10 +52,7 @@ async fn other_families_are_prepared_too() -> Result<()> {
 #[hangar_tests::test]
 async fn a_text_model_with_a_loader_for_images_is_quantized_and_prepared() -> Result<()> {
     let server = PreparedServer::new().await?;
-    let model = Reference::all()?
-        .into_iter()
-        .find(|model| model.name == "gemma3-scalar")
-        .context("the model")?;
+    let model = Reference::named("gemma3-scalar")?;
     let path = server.fixtures.reference(&model)?;
     let spec = ModelSpec {
         quantization: "q8_0".to_owned(),

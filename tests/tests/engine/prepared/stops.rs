@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use hangar_client::v1::ModelState;
 use hangar_tests::{
-    processes,
+    info, processes,
     server::{DEADLINE, NEVER},
 };
 use tokio::time::timeout;
@@ -49,7 +49,7 @@ async fn models_of_the_same_weights_share_an_entry() -> Result<()> {
     let model = server.model("q4k")?;
     let loads = ["a", "b"].map(|id| server.client.load(id).spec(model.clone()).wait());
     futures::future::try_join_all(loads).await?;
-    server.cache_when(|cache| cache.entries == 1).await?;
+    info::cache_when(&server.client, |cache| cache.entries == 1).await?;
     for id in ["a", "b"] {
         server.client.unload(id).send().await?;
     }
