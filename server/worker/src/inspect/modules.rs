@@ -84,8 +84,13 @@ struct ModuleEntry {
 }
 
 impl Modules {
-    /// Reads the modules of the model in `directory`, whose transformer gives vectors of `hidden` numbers.
-    pub(super) fn read(directory: &Path, hidden: u64) -> Result<Self, Failure> {
+    /// Reads the modules of the model in `directory`, whose transformer gives vectors of `hidden` numbers, and whose
+    /// tokenizer_config.json sets this `model_max_length`.
+    pub(super) fn read(
+        directory: &Path,
+        hidden: u64,
+        model_max_length: Option<u64>,
+    ) -> Result<Self, Failure> {
         let entries: Vec<ModuleEntry> =
             files::read_json(&directory.join(LIST), files::MAX_MODULE_FILE)?;
         if entries.len() > MAX_MODULES {
@@ -95,7 +100,7 @@ impl Modules {
         for entry in &entries {
             reader.add(entry)?;
         }
-        reader.finish(TransformerSettings::read(directory)?)
+        reader.finish(TransformerSettings::read(directory, model_max_length)?)
     }
 
     /// The weights of dense layers.
@@ -290,7 +295,7 @@ mod tests {
 
     fn read(modules: &[Value]) -> Result<Modules, String> {
         let directory = written(&json!(modules), &pooling("lasttoken"));
-        Modules::read(directory.path(), 8).map_err(|failure| failure.message)
+        Modules::read(directory.path(), 8, None).map_err(|failure| failure.message)
     }
 
     #[test]
@@ -346,10 +351,10 @@ mod tests {
     #[test]
     fn a_list_that_is_missing_or_malformed_is_refused() {
         let directory = tempfile::tempdir().expect("a directory");
-        let error = Modules::read(directory.path(), 8).expect_err("missing");
+        let error = Modules::read(directory.path(), 8, None).expect_err("missing");
         assert!(error.message.contains(LIST), "{error}");
         std::fs::write(directory.path().join(LIST), "{").expect("a file");
-        let error = Modules::read(directory.path(), 8).expect_err("malformed");
+        let error = Modules::read(directory.path(), 8, None).expect_err("malformed");
         assert!(error.message.contains("malformed"), "{error}");
     }
 }
