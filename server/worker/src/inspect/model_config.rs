@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     architecture::{Architecture, Limits, RequiredTensors},
-    files, kind, stored_quantization,
+    config_fields, files, kind, stored_quantization,
 };
 use crate::failure::Failure;
 
@@ -234,9 +234,7 @@ impl ModelConfig {
 
 /// The tokens that end an answer, by a config.json or else by its text half.
 fn eos_in(fields: &Map<String, Value>) -> Value {
-    let text = fields.get("text_config").and_then(Value::as_object);
-    let whole = [Some(fields), text].into_iter().flatten();
-    let mut ends = whole.filter_map(|fields| fields.get("eos_token_id"));
+    let mut ends = config_fields::values(fields, "eos_token_id");
     ends.find(|ends| !ends.is_null())
         .cloned()
         .unwrap_or_default()
