@@ -123,9 +123,7 @@ impl DirectoryInspection {
         let all_weights: Vec<_> = files.weights.iter().chain(dense).cloned().collect();
         let weights = Weights::read(&all_weights, quantization, WeightsLayout::of(&model))?;
         embedding::check_names(kind, &weights)?;
-        if let Some(tensors) = &model.tensors {
-            required_tensors::check(tensors, &weights.names, &model)?;
-        }
+        required_tensors::check(&weights.names, &model)?;
         Ok(Self {
             name: files::name(path),
             files,
