@@ -15,7 +15,7 @@ use std::{
 
 pub(crate) use pooling::Pooling;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 pub(super) use self::names::{LIST, SENTENCE_TRANSFORMERS_CONFIG};
 use self::{names::LONGEST, transformer::TransformerSettings};
@@ -228,13 +228,9 @@ impl<'a> ModulesReader<'a> {
 
 /// Checks that what is scaled is the vector, as it is where there is no such file.
 fn check_normalize(config: &Path) -> Result<(), Failure> {
-    if !config
-        .try_exists()
-        .map_err(|e| files::cannot_read(config, &e))?
-    {
-        return Ok(());
-    }
-    let fields: serde_json::Map<String, Value> = files::read_json(config, files::MAX_MODULE_FILE)?;
+    let fields: Option<Map<String, Value>> =
+        files::read_json_if_there(config, files::MAX_MODULE_FILE)?;
+    let fields = fields.unwrap_or_default();
     for name in ["module_input_name", "module_output_name"] {
         let other = fields.get(name).filter(|value| !value.is_null());
         if let Some(other) = other.filter(|value| *value != "sentence_embedding") {

@@ -58,12 +58,7 @@ impl TransformerSettings {
 }
 
 fn optional(directory: &Path, name: &str) -> Result<Option<Map<String, Value>>, Failure> {
-    let path = directory.join(name);
-    match path.try_exists() {
-        Ok(false) => Ok(None),
-        Ok(true) => files::read_json(&path, files::MAX_MODULE_FILE).map(Some),
-        Err(e) => Err(files::cannot_read(&path, &e)),
-    }
+    files::read_json_if_there(&directory.join(name), files::MAX_MODULE_FILE)
 }
 
 fn settings(directory: &Path) -> Result<(&'static str, Map<String, Value>), Failure> {
