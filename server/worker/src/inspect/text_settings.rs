@@ -145,7 +145,7 @@ fn special(sidecars: &TokenizerSidecars) -> Map<String, Value> {
         }
     };
     add(config);
-    if !config.contains_key("added_tokens_decoder") {
+    if !sidecars.listed() {
         add(&sidecars.special);
     }
     if let Some(Value::Object(named)) = config.get("extra_special_tokens") {
