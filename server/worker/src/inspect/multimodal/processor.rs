@@ -31,7 +31,7 @@ pub(super) struct PreprocessorFields {
 pub(super) struct Preprocessor {
     /// The file that says it.
     #[serde(skip)]
-    file_name: &'static str,
+    pub(super) file_name: &'static str,
     pub(super) do_resize: Option<bool>,
     pub(super) do_rescale: Option<bool>,
     pub(super) do_normalize: Option<bool>,
