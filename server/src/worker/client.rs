@@ -5,7 +5,7 @@ use std::{error::Error, io, path::PathBuf, time::Duration};
 use bytes::Bytes;
 use hangar_client::v1;
 use hangar_worker_protocol::{
-    MAX_REQUEST,
+    MAX_MESSAGE,
     v1::{
         DetokenizeRequest, EmbedRequest, LoadRequest, LoadResponse, PrepareWeightsRequest,
         ShutdownRequest, TokenizeRequest, WatchStatsRequest, WatchStatsResponse,
@@ -76,11 +76,11 @@ impl WorkerClient {
         let channel = channel::connect(socket).await?;
         Ok(Self {
             stubs: WorkerServiceClient::new(channel.clone())
-                .max_decoding_message_size(MAX_REQUEST)
-                .max_encoding_message_size(MAX_REQUEST),
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_MESSAGE),
             grpc: Grpc::new(channel)
-                .max_decoding_message_size(MAX_REQUEST)
-                .max_encoding_message_size(MAX_REQUEST),
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_MESSAGE),
         })
     }
 

@@ -20,7 +20,7 @@ pub const PROTOCOL_VERSION: u32 = 3;
 
 /// Longest message between a server and a worker in bytes: a request to the server, whose own limit is below it, in the form
 /// that workers take, or the vectors of a long batch.
-pub const MAX_REQUEST: usize = 80 << 20;
+pub const MAX_MESSAGE: usize = 80 << 20;
 
 /// Generated messages and stubs of `hangar.worker.v1`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]

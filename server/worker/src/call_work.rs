@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -57,11 +57,7 @@ impl CallWork {
             true => &self.long,
             false => &self.short,
         };
-        let place = Arc::clone(places).acquire_owned();
-        // The semaphores are never closed.
-        let Some(Ok(place)) = cancelled.run_until_cancelled(place).await else {
-            return Err(grpc_error::unloaded());
-        };
+        let place = place(places, cancelled).await?;
         let cancelled = cancelled.clone();
         on_thread(move || {
             let _place = place;
@@ -83,6 +79,18 @@ impl Default for CallWork {
             short: Arc::new(Semaphore::new(SHORT_PLACES)),
             ended: CancellationToken::new(),
         }
+    }
+}
+
+/// Waits for one of the places of a semaphore, which is never closed, and no longer than until it is `cancelled`.
+pub(crate) async fn place(
+    places: &Arc<Semaphore>,
+    cancelled: &CancellationToken,
+) -> Result<OwnedSemaphorePermit, Status> {
+    let place = Arc::clone(places).acquire_owned();
+    match cancelled.run_until_cancelled(place).await {
+        Some(Ok(place)) => Ok(place),
+        Some(Err(_)) | None => Err(grpc_error::unloaded()),
     }
 }
 

@@ -26,7 +26,11 @@ use self::{
     parent::{GrammarProcess, Patience},
     wire::{GrammarCall, GrammarKind, GrammarReply, NewGrammar, TokenTable},
 };
-use crate::{call_work::on_thread, grpc_error, vocabulary::Vocabulary};
+use crate::{
+    call_work::{on_thread, place},
+    grpc_error,
+    vocabulary::Vocabulary,
+};
 
 /// How long a process may take to start and to read the model's tokens.
 const START_TIME: Duration = Duration::from_secs(10);
@@ -126,11 +130,7 @@ impl Grammars {
         cancelled: &CancellationToken,
     ) -> Result<Grammar, Status> {
         let source = GrammarSource::of(constraint, origin)?;
-        let place = Arc::clone(&self.places).acquire_owned();
-        // The semaphore is never closed.
-        let Some(Ok(place)) = cancelled.run_until_cancelled(place).await else {
-            return Err(grpc_error::unloaded());
-        };
+        let place = place(&self.places, cancelled).await?;
         let (grammars, cancelled) = (self.clone(), cancelled.clone());
         on_thread(move || grammars.compile(source, cancelled, place)).await
     }

@@ -7,6 +7,7 @@
 mod adapters;
 mod architecture;
 mod chat_templates;
+mod config_fields;
 mod device_plan;
 mod directory;
 mod directory_files;

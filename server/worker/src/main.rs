@@ -37,7 +37,7 @@ use std::{fs::File, io::IsTerminal, path::Path, time::Duration};
 use anyhow::Context;
 use hangar_client::status::StatusService;
 use hangar_worker_protocol::{
-    ExitCode, MAX_REQUEST, PROTOCOL_VERSION,
+    ExitCode, MAX_MESSAGE, PROTOCOL_VERSION,
     frame::{self, FrameError},
     processor::{self, Level},
     v1::{
@@ -239,7 +239,7 @@ async fn serve(
 ) -> anyhow::Result<ExitCode> {
     let shutdown = Shutdown::default();
     let worker = Worker::new(inspection, shutdown.clone(), threads);
-    let service = WorkerServiceServer::new(worker.clone()).max_decoding_message_size(MAX_REQUEST);
+    let service = WorkerServiceServer::new(worker.clone()).max_decoding_message_size(MAX_MESSAGE);
     // What the engine and the model's files say gets into errors, and callers' words with it.
     let service = StatusService::new(service);
     let stop_serving = CancellationToken::new();

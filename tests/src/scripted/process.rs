@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result};
 use hangar_client::v1::{DataType, ModelFormat, ModelKind, ModelMetadata};
 use hangar_worker_protocol::{
-    MAX_REQUEST, frame,
+    MAX_MESSAGE, frame,
     v1::{
         ModelInspection, ProgressMeasure, WorkerConfig, WorkerFailure, WorkerReady,
         worker_config::Source, worker_ready::Outcome, worker_service_server::WorkerServiceServer,
@@ -114,7 +114,7 @@ async fn serve(config: &WorkerConfig, script: Script, directory: PathBuf) -> Res
     say_ready(config, script).await?;
     let service = WorkerServiceServer::new(Service(Arc::clone(&worker)));
     let served = Server::builder()
-        .add_service(service.max_decoding_message_size(MAX_REQUEST))
+        .add_service(service.max_decoding_message_size(MAX_MESSAGE))
         .serve_with_incoming_shutdown(
             UnixListenerStream::new(listener),
             worker.stopping.cancelled(),

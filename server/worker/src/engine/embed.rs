@@ -42,10 +42,9 @@ impl Engine {
         let (engine, bytes) = (Arc::clone(self), request.encoded_len());
         let bounds = RequestLimits::of(request.bounds)?;
         let made = move |cancelled: &CancellationToken| {
-            let embedder = engine.embedder.as_ref();
             let inputs = request.inputs.iter().enumerate();
             let inputs = inputs
-                .filter_map(|(n, text)| Some(engine.input(embedder?, n, text, cancelled)))
+                .map(|(n, text)| engine.input(n, text, cancelled))
                 .collect::<Result<Vec<_>, Status>>()?;
             let lengths: Vec<_> = inputs.iter().map(Vec::len).collect();
             bounds.check(&lengths, &engine.stats)?;
@@ -86,7 +85,6 @@ impl Engine {
     /// The tokens of the `n`th text. Blocks for as long as it is long.
     fn input(
         &self,
-        embedder: &Embedder,
         n: usize,
         text: &str,
         cancelled: &CancellationToken,
@@ -95,7 +93,8 @@ impl Engine {
         let tokens = self.encode(&field, text, cancelled)?;
         self.check_tokens(&field, &tokens)?;
         if tokens.len() > self.context_length {
-            let bound = embedder.bound(self.context_length);
+            let embedder = self.embedder.as_ref();
+            let bound = embedder.and_then(|embedder| embedder.bound(self.context_length));
             let bound = bound.map_or_else(String::new, |field| format!(", by {field}"));
             return Err(grpc_error::context_exceeded(
                 &field,

@@ -23,7 +23,7 @@ use self::{refusal::refused, rope::Rope};
 use crate::failure::Failure;
 
 /// The tensors that the engine reads.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct RequiredTensors {
     /// Their names.
     pub(super) names: Vec<String>,

@@ -109,7 +109,8 @@ impl DirectoryInspection {
         let quantization = quantization(&config.spec().quantization)?;
         files.adapters = adapters::inspect(&config.spec().adapters, &model, &files.weights)?;
         if kind == ModelKind::Embedding {
-            let modules = Modules::read(path, model.shape.hidden_size)?;
+            let hidden = model.shape.hidden_size;
+            let modules = Modules::read(path, hidden, text_settings.model_max_length)?;
             let longest = modules.longest.as_ref().map(|it| it.0);
             model.context_length = model.context_length.into_iter().chain(longest).min();
             files.modules = Some(modules);
@@ -122,9 +123,7 @@ impl DirectoryInspection {
         let all_weights: Vec<_> = files.weights.iter().chain(dense).cloned().collect();
         let weights = Weights::read(&all_weights, quantization, WeightsLayout::of(&model))?;
         embedding::check_names(kind, &weights)?;
-        if let Some(tensors) = &model.tensors {
-            required_tensors::check(tensors, &weights.names, &model)?;
-        }
+        required_tensors::check(&weights.names, &model)?;
         Ok(Self {
             name: files::name(path),
             files,

@@ -77,6 +77,18 @@ pub(super) fn read_json<T: serde::de::DeserializeOwned>(
     })
 }
 
+/// The same of a file that need not be there.
+pub(super) fn read_json_if_there<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    limit: u64,
+) -> Result<Option<T>, Failure> {
+    match path.try_exists() {
+        Ok(true) => read_json(path, limit).map(Some),
+        Ok(false) => Ok(None),
+        Err(e) => Err(cannot_read(path, &e)),
+    }
+}
+
 /// A regular text file of at most `limit` bytes, without a byte order mark.
 pub(super) fn read_text(path: &Path, limit: u64) -> Result<String, Failure> {
     let bytes = read(path, limit)?;

@@ -6,6 +6,7 @@
 
 use serde_json::{Map, Value};
 
+use super::config_fields;
 use crate::failure::{Failure, truncated};
 
 /// Fields that the engine reads as well, and what they hold.
@@ -104,10 +105,8 @@ impl GenerationFields {
 
     /// Those of a config.json, or else of its text half, that a generation_config.json might have, but for the ends.
     pub(super) fn of_config(config: &Map<String, Value>) -> Self {
-        let text = config.get("text_config").and_then(Value::as_object);
         let value = |name: &str| {
-            let whole = [Some(config), text].into_iter().flatten();
-            let mut values = whole.filter_map(|fields| fields.get(name));
+            let mut values = config_fields::values(config, name);
             values.find(|value| !value.is_null()).cloned()
         };
         let read = READ.iter().map(|(name, _)| *name);

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     architecture::{Architecture, Limits, RequiredTensors},
-    files, kind, stored_quantization,
+    config_fields, files, kind, stored_quantization,
 };
 use crate::failure::Failure;
 
@@ -40,8 +40,8 @@ pub(super) struct ModelConfig {
     pub(super) handed: Map<String, Value>,
     /// Up to where the engine computes what the model says.
     pub(super) limits: Limits,
-    /// The tensors that the engine reads; `None` where that is not known.
-    pub(super) tensors: Option<RequiredTensors>,
+    /// The tensors that the engine reads.
+    pub(super) tensors: RequiredTensors,
     /// Tokens that end an answer, where no other file says it.
     pub(super) eos_token_ids: Value,
 }
@@ -128,7 +128,7 @@ impl ModelConfig {
                 crate::version::ENGINE_VERSION
             )));
         }
-        let stored = Self::from_fields(name.clone(), &fields).check_layers()?;
+        check_layers(&fields)?;
         let known = known.computed_by(&fields);
         let translated = known.translate(&name, &fields)?;
         let config = Self::from_fields(name, &translated.fields);
@@ -139,9 +139,9 @@ impl ModelConfig {
         let most = limits.max_sequence.unwrap_or(u32::MAX);
         Ok(Self {
             kind,
-            name: stored.name,
+            name: name_in(&fields),
             context_length: config.context_length.map(|length| length.min(most)),
-            tensors: Some(known.tensors(&translated.fields)),
+            tensors: known.tensors(&translated.fields),
             handed: translated.fields,
             limits,
             ..config
@@ -154,7 +154,8 @@ impl ModelConfig {
         let Some(half) = Architecture::of_text_half(&name) else {
             return Err(Failure::internal(format!("{name} has no table")));
         };
-        let stored = Self::from_fields(name.clone(), &fields).check_layers()?;
+        check_layers(&fields)?;
+        let model_name = name_in(&fields);
         let mut text = match fields.remove(TEXT) {
             Some(Value::Object(text)) => text,
             _ => Map::new(),
@@ -162,6 +163,7 @@ impl ModelConfig {
         // What the whole says of its head counts, and not what its half says.
         text.remove(TIED);
         text.extend(fields.get(TIED).map(|tied| (TIED.into(), tied.clone())));
+        check_layers(&text)?;
         let translated = half.translate(&name, &text)?;
         fields.remove("quantization_config");
         fields.insert("architectures".into(), json!([name]));
@@ -170,73 +172,61 @@ impl ModelConfig {
         let config = Self::from_fields(name, &translated.fields);
         Ok(Self {
             kind: ModelKind::Multimodal,
-            name: stored.name,
-            tensors: Some(half.tensors(&translated.fields)),
+            name: model_name,
+            tensors: half.tensors(&translated.fields),
             handed: fields,
             limits: translated.limits,
             ..config
         })
     }
 
-    fn check_layers(self) -> Result<Self, Failure> {
-        if self.shape.layers > MAX_LAYERS {
-            return Err(Failure::unusable(format!(
-                "config.json claims {} layers. Get the config.json that belongs to the model.",
-                self.shape.layers
-            )));
-        }
-        Ok(self)
-    }
-
+    /// What the fields say that the engine gets: its tables have written all defaults.
     fn from_fields(architecture: String, fields: &Map<String, Value>) -> Self {
-        let nested = fields.get("text_config").and_then(Value::as_object);
-        let field = |name: &str| {
-            fields
-                .get(name)
-                .or_else(|| nested.and_then(|nested| nested.get(name)))
-        };
-        let number = |name: &str| field(name).and_then(Value::as_u64);
+        let number = |name: &str| fields.get(name).and_then(Value::as_u64);
         let small = |name: &str| number(name).and_then(|value| u32::try_from(value).ok());
-        // Gemma 3 leaves out what the engine knows.
-        let gemma3 = architecture.starts_with("Gemma3");
-        let known = |value| gemma3.then_some(value);
-        let heads = number("num_attention_heads").or(known(8)).unwrap_or(0);
+        let heads = number("num_attention_heads").unwrap_or(0);
         let hidden_size = number("hidden_size").unwrap_or(0);
         let head_size = number("head_dim")
-            .or(known(256))
             .or_else(|| hidden_size.checked_div(heads))
             .unwrap_or(0);
         Self {
             architecture,
-            handed: Map::new(),
-            limits: Limits::default(),
-            tensors: None,
-            eos_token_ids: Value::Null,
-            kind: ModelKind::Unspecified,
-            name: field("_name_or_path")
-                .and_then(Value::as_str)
-                .filter(|name| !name.is_empty() && !name.starts_with(['/', '.', '~']))
-                .map(ToOwned::to_owned),
-            context_length: small("max_position_embeddings")
-                .or(gemma3.then_some(131_072))
-                .filter(|length| *length > 0),
+            context_length: small("max_position_embeddings").filter(|length| *length > 0),
             vocabulary_size: small("vocab_size"),
             shape: Shape {
                 layers: number("num_hidden_layers").unwrap_or(0),
-                kv_heads: number("num_key_value_heads").or(known(4)).unwrap_or(heads),
+                kv_heads: number("num_key_value_heads").unwrap_or(heads),
                 head_size,
                 hidden_size,
                 intermediate_size: number("intermediate_size").unwrap_or(0),
             },
+            ..Self::default()
         }
     }
 }
 
+/// Refuses a config.json that claims more layers than any model has.
+fn check_layers(fields: &Map<String, Value>) -> Result<(), Failure> {
+    let layers = config_fields::values(fields, "num_hidden_layers").next();
+    match layers.and_then(Value::as_u64) {
+        Some(layers) if layers > MAX_LAYERS => Err(Failure::unusable(format!(
+            "config.json claims {layers} layers. Get the config.json that belongs to the model."
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The name that a config.json gives, if it is one and not a path.
+fn name_in(fields: &Map<String, Value>) -> Option<String> {
+    let name = config_fields::values(fields, "_name_or_path").next();
+    name.and_then(Value::as_str)
+        .filter(|name| !name.is_empty() && !name.starts_with(['/', '.', '~']))
+        .map(ToOwned::to_owned)
+}
+
 /// The tokens that end an answer, by a config.json or else by its text half.
 fn eos_in(fields: &Map<String, Value>) -> Value {
-    let text = fields.get("text_config").and_then(Value::as_object);
-    let whole = [Some(fields), text].into_iter().flatten();
-    let mut ends = whole.filter_map(|fields| fields.get("eos_token_id"));
+    let mut ends = config_fields::values(fields, "eos_token_id");
     ends.find(|ends| !ends.is_null())
         .cloned()
         .unwrap_or_default()
@@ -273,13 +263,17 @@ mod tests {
 
     use super::*;
 
-    fn config(fields: Value) -> ModelConfig {
-        ModelConfig::from_fields("X".into(), fields.as_object().expect("an object"))
+    fn object(fields: &Value) -> &Map<String, Value> {
+        fields.as_object().expect("an object")
+    }
+
+    fn config(fields: &Value) -> ModelConfig {
+        ModelConfig::from_fields("X".into(), object(fields))
     }
 
     #[test]
     fn sizes_are_derived_where_they_are_not_given() {
-        let config = config(json!({
+        let config = config(&json!({
             "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2,
             "max_position_embeddings": 256, "vocab_size": 261,
         }));
@@ -289,11 +283,46 @@ mod tests {
 
     #[test]
     fn absurd_fields_do_no_harm() {
-        let config = config(json!({
+        let fields = json!({
             "hidden_size": -1, "num_attention_heads": 0, "vocab_size": 1e30, "_name_or_path": "/a/b",
             "max_position_embeddings": "x",
-        }));
+        });
+        let config = config(&fields);
         assert_eq!(config.shape, Shape::default());
-        assert_eq!((config.context_length, config.name), (None, None));
+        let name = name_in(object(&fields));
+        assert_eq!((config.context_length, name), (None, None));
+    }
+
+    #[test]
+    fn a_name_is_that_of_the_whole_or_else_of_the_text_half() {
+        let of = |fields: Value| name_in(object(&fields));
+        let half = json!({"_name_or_path": "half"});
+        assert_eq!(of(json!({"text_config": half})), Some("half".into()));
+        let whole = json!({"_name_or_path": "whole", "text_config": half});
+        assert_eq!(of(whole), Some("whole".into()));
+    }
+
+    #[test]
+    fn more_layers_than_any_model_has_are_refused_in_each_half() {
+        const MULTIMODAL: [&str; 2] = [
+            "Gemma3ForConditionalGeneration",
+            "Qwen3VLForConditionalGeneration",
+        ];
+        let refusal = |name: &str, kind, fields: &Value| {
+            let read = ModelConfig::translated(name.into(), kind, object(fields).clone());
+            read.expect_err("too many").message
+        };
+        let many = json!({"num_hidden_layers": u64::MAX});
+        for name in MULTIMODAL {
+            for whole in [json!(null), json!(2), json!(u64::MAX)] {
+                let fields = json!({"num_hidden_layers": whole, "text_config": many});
+                let error = refusal(name, ModelKind::Multimodal, &fields);
+                assert!(error.contains("claims"), "{error}");
+            }
+            let error = refusal(name, ModelKind::Multimodal, &many);
+            assert!(error.contains("claims"), "{error}");
+        }
+        let error = refusal("LlamaForCausalLM", ModelKind::Text, &many);
+        assert!(error.contains("claims"), "{error}");
     }
 }

@@ -15,7 +15,7 @@ use std::{
 
 pub(crate) use pooling::Pooling;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 pub(super) use self::names::{LIST, SENTENCE_TRANSFORMERS_CONFIG};
 use self::{names::LONGEST, transformer::TransformerSettings};
@@ -84,8 +84,13 @@ struct ModuleEntry {
 }
 
 impl Modules {
-    /// Reads the modules of the model in `directory`, whose transformer gives vectors of `hidden` numbers.
-    pub(super) fn read(directory: &Path, hidden: u64) -> Result<Self, Failure> {
+    /// Reads the modules of the model in `directory`, whose transformer gives vectors of `hidden` numbers, and whose
+    /// tokenizer_config.json sets this `model_max_length`.
+    pub(super) fn read(
+        directory: &Path,
+        hidden: u64,
+        model_max_length: Option<u64>,
+    ) -> Result<Self, Failure> {
         let entries: Vec<ModuleEntry> =
             files::read_json(&directory.join(LIST), files::MAX_MODULE_FILE)?;
         if entries.len() > MAX_MODULES {
@@ -95,7 +100,7 @@ impl Modules {
         for entry in &entries {
             reader.add(entry)?;
         }
-        reader.finish(TransformerSettings::read(directory)?)
+        reader.finish(TransformerSettings::read(directory, model_max_length)?)
     }
 
     /// The weights of dense layers.
@@ -223,13 +228,9 @@ impl<'a> ModulesReader<'a> {
 
 /// Checks that what is scaled is the vector, as it is where there is no such file.
 fn check_normalize(config: &Path) -> Result<(), Failure> {
-    if !config
-        .try_exists()
-        .map_err(|e| files::cannot_read(config, &e))?
-    {
-        return Ok(());
-    }
-    let fields: serde_json::Map<String, Value> = files::read_json(config, files::MAX_MODULE_FILE)?;
+    let fields: Option<Map<String, Value>> =
+        files::read_json_if_there(config, files::MAX_MODULE_FILE)?;
+    let fields = fields.unwrap_or_default();
     for name in ["module_input_name", "module_output_name"] {
         let other = fields.get(name).filter(|value| !value.is_null());
         if let Some(other) = other.filter(|value| *value != "sentence_embedding") {
@@ -290,7 +291,7 @@ mod tests {
 
     fn read(modules: &[Value]) -> Result<Modules, String> {
         let directory = written(&json!(modules), &pooling("lasttoken"));
-        Modules::read(directory.path(), 8).map_err(|failure| failure.message)
+        Modules::read(directory.path(), 8, None).map_err(|failure| failure.message)
     }
 
     #[test]
@@ -346,10 +347,10 @@ mod tests {
     #[test]
     fn a_list_that_is_missing_or_malformed_is_refused() {
         let directory = tempfile::tempdir().expect("a directory");
-        let error = Modules::read(directory.path(), 8).expect_err("missing");
+        let error = Modules::read(directory.path(), 8, None).expect_err("missing");
         assert!(error.message.contains(LIST), "{error}");
         std::fs::write(directory.path().join(LIST), "{").expect("a file");
-        let error = Modules::read(directory.path(), 8).expect_err("malformed");
+        let error = Modules::read(directory.path(), 8, None).expect_err("malformed");
         assert!(error.message.contains("malformed"), "{error}");
     }
 }

@@ -23,11 +23,8 @@ const HEAD: &str = "lm_head.weight";
 const INNER: &str = "model.language_model.";
 
 /// Checks the names of the files' tensors against those that the engine reads.
-pub(super) fn check(
-    needed: &RequiredTensors,
-    there: &BTreeSet<String>,
-    model: &ModelConfig,
-) -> Result<(), Failure> {
+pub(super) fn check(there: &BTreeSet<String>, model: &ModelConfig) -> Result<(), Failure> {
+    let needed = &model.tensors;
     let missing: Vec<&str> = needed
         .names
         .iter()
@@ -117,14 +114,14 @@ mod tests {
 
     fn checked_as(naming: Naming, needed: &[&str], there: &[&str]) -> Result<(), String> {
         let names = needed.iter().map(|name| (*name).to_owned()).collect();
-        let needed = RequiredTensors { names, naming };
         let there = there.iter().map(|name| (*name).to_owned()).collect();
         let mut model = ModelConfig {
             architecture: "LlamaForCausalLM".into(),
+            tensors: RequiredTensors { names, naming },
             ..ModelConfig::default()
         };
         model.shape.layers = 2;
-        check(&needed, &there, &model).map_err(|failure| failure.message)
+        check(&there, &model).map_err(|failure| failure.message)
     }
 
     #[test]

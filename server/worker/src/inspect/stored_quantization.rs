@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value};
 
+use super::config_fields;
 use crate::failure::Failure;
 
 /// The field that says it, of the model or of its text half.
@@ -11,14 +12,12 @@ const FIELD: &str = "quantization_config";
 /// Refuses a model whose config.json says that its weights are stored quantized. One that is null or empty says nothing,
 /// as in the reference.
 pub(super) fn check(fields: &Map<String, Value>) -> Result<(), Failure> {
-    let text = fields.get("text_config").and_then(Value::as_object);
     let counts = |value: &&Value| match value {
         Value::Null => false,
         Value::Object(fields) => !fields.is_empty(),
         _ => true,
     };
-    let whole = [Some(fields), text].into_iter().flatten();
-    let Some(config) = whole.filter_map(|it| it.get(FIELD)).find(counts) else {
+    let Some(config) = config_fields::values(fields, FIELD).find(counts) else {
         return Ok(());
     };
     let method = match config.get("quant_method").and_then(Value::as_str) {

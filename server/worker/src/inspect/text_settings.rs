@@ -42,6 +42,8 @@ pub(crate) struct TextSettings {
     pub(crate) add_bos_to_chats: bool,
     /// Class of the tokenizer, if a file names it.
     pub(crate) class: Option<String>,
+    /// `model_max_length` of tokenizer_config.json, if it is one.
+    pub(super) model_max_length: Option<u64>,
 }
 
 impl TextSettings {
@@ -84,6 +86,7 @@ impl TextSettings {
             templates: Templates::read(found, config)?,
             special,
             class: class.map(ToOwned::to_owned),
+            model_max_length: config.get("model_max_length").and_then(Value::as_u64),
             ..Self::default()
         };
         Ok((text_settings, made))
@@ -142,7 +145,7 @@ fn special(sidecars: &TokenizerSidecars) -> Map<String, Value> {
         }
     };
     add(config);
-    if !config.contains_key("added_tokens_decoder") {
+    if !sidecars.listed() {
         add(&sidecars.special);
     }
     if let Some(Value::Object(named)) = config.get("extra_special_tokens") {
@@ -177,5 +180,42 @@ fn eos_from_generation_config(
             "The eos_token_id {id} of generation_config.json is no token of tokenizer.json. Get the files that \
              belong together."
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// What is read of an embedding model with this tokenizer_config.json.
+    fn read(tokenizer_config: &Value) -> TextSettings {
+        let directory = tempfile::tempdir().expect("a directory");
+        let written = |name: &str, fields: &Value| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, fields.to_string()).expect("a file");
+            path
+        };
+        let model = json!({"type": "BPE", "vocab": {"a": 0}, "merges": []});
+        let found = DirectoryFiles {
+            directory: directory.path().to_owned(),
+            config: written("config.json", &json!({})),
+            tokenizer: written("tokenizer.json", &json!({"version": "1.0", "model": model})),
+            tokenizer_config: Some(written("tokenizer_config.json", tokenizer_config)),
+            ..DirectoryFiles::default()
+        };
+        TextSettings::read(&found, false).expect("settings").0
+    }
+
+    #[test]
+    fn the_longest_text_of_a_tokenizer_config_above_a_mebibyte_is_read() {
+        // As large as that of a real Gemma.
+        let padding = "x".repeat(1_157_007);
+        let fields = json!({"model_max_length": 2048, "padding": padding});
+        assert_eq!(read(&fields).model_max_length, Some(2048));
+        for none in [json!({}), json!({"model_max_length": 1e30})] {
+            assert_eq!(read(&none).model_max_length, None);
+        }
     }
 }

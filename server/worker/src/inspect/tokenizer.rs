@@ -4,6 +4,7 @@ mod added;
 mod class;
 mod mistral_regex;
 mod other_classes;
+mod parts;
 mod post_processor;
 mod rebuild;
 mod sidecars;
@@ -18,7 +19,11 @@ use serde_json::{Map, Value, json};
 use tokenizers::Tokenizer;
 
 use self::class::Class;
-pub(super) use self::{post_processor::template_processing, sidecars::TokenizerSidecars};
+pub(super) use self::{
+    parts::{byte_level, joined, split},
+    post_processor::template_processing,
+    sidecars::TokenizerSidecars,
+};
 use super::files;
 use crate::{
     failure::{Failure, panic_message},

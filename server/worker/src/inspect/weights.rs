@@ -222,9 +222,7 @@ impl Weights {
 impl WeightsLayout {
     /// That of a model of which config.json says this.
     pub(super) fn of(model: &ModelConfig) -> Self {
-        let Some(tensors) = &model.tensors else {
-            return Self::default();
-        };
+        let tensors = &model.tensors;
         let quantized = !UNQUANTIZED_HEADS.contains(&model.architecture.as_str());
         let tied = tensors.tied_head();
         Self {

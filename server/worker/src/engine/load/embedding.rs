@@ -26,17 +26,12 @@ pub(super) fn load(
         // Nothing is looked for there, but without it the engine chooses a directory by itself.
         .hf_cache_path(files.directory.clone())
         .build(None);
-    let steps = modules
-        .steps
-        .iter()
-        .map(|step| match (step, &engine_files.pooling) {
-            (Module::Pooling { path, .. }, Some(config)) => Module::Pooling {
-                path: path.clone(),
-                config: config.clone(),
-            },
-            (step, _) => step.clone(),
-        });
-    let steps: Vec<Module> = steps.collect();
+    let mut steps = modules.steps.clone();
+    for step in &mut steps {
+        if let (Module::Pooling { config, .. }, Some(pooling)) = (step, &engine_files.pooling) {
+            config.clone_from(pooling);
+        }
+    }
     // The engine keeps the name of its own type to itself, but reads it.
     let steps = serde_json::to_value(&steps)
         .and_then(serde_json::from_value)

@@ -25,7 +25,7 @@ pub(in crate::inspect) enum Tensors {
 }
 
 /// How an architecture's tensors are named in files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in crate::inspect) struct Naming {
     /// What the names of those before the head begin with.
     pub(in crate::inspect) decoder: &'static str,

@@ -41,7 +41,7 @@ pub(super) enum WindowForm {
 }
 
 /// Width of a window of Qwen's that is turned on, where the file does not say.
-const QWEN_WIDTH: Option<u64> = Some(4096);
+pub(super) const QWEN_WIDTH: Option<u64> = Some(4096);
 
 impl WindowForm {
     /// Hands it to the engine in its own form.

@@ -15,7 +15,9 @@ use super::{
 use crate::{
     failure::Failure,
     inspect::{
-        Templates, TokenDefaults, text_settings::TextSettings, tokenizer::template_processing,
+        Templates, TokenDefaults,
+        text_settings::TextSettings,
+        tokenizer::{byte_level, joined, split, template_processing},
     },
 };
 
@@ -133,10 +135,10 @@ impl HeaderTokens<'_> {
         let add_bos = pre.is_none_or(|pre| pre.add_bos);
         let unknown = (!bytes).then(|| self.special("unknown_token_id")).flatten();
         let (normalizer, pre_tokenizer, decoder) = match pre {
-            Some(pre) => (Json::Null, split_patterns(pre), byte_level()),
+            Some(pre) => (Json::Null, split_patterns(pre), byte_level(false, false)),
             None => {
                 let space = self.flag("add_space_prefix", true);
-                (spaces(space), Json::Null, pieces(space))
+                (spaces(space), Json::Null, joined(space))
             }
         };
         Ok(json!({
@@ -325,25 +327,9 @@ fn templates(header: &Header) -> Templates {
 
 /// Cuts a text, and writes its bytes as characters.
 fn split_patterns(pre: &PreTokenizer) -> Json {
-    let split = |pattern: String| {
-        json!({
-            "type": "Split",
-            "pattern": {"Regex": pattern},
-            "behavior": "Isolated",
-            "invert": false,
-        })
-    };
-    let splits = pre.patterns().map(split).chain([byte_level()]);
+    let splits = pre.patterns().map(|pattern| split(&pattern));
+    let splits = splits.chain([byte_level(false, false)]);
     json!({"type": "Sequence", "pretokenizers": splits.collect::<Vec<_>>()})
-}
-
-fn byte_level() -> Json {
-    json!({
-        "type": "ByteLevel",
-        "add_prefix_space": false,
-        "trim_offsets": true,
-        "use_regex": false,
-    })
 }
 
 fn spaces(prefix: bool) -> Json {
@@ -351,17 +337,6 @@ fn spaces(prefix: bool) -> Json {
     let prepend = prefix.then(|| json!({"type": "Prepend", "prepend": "▁"}));
     let all: Vec<Json> = prepend.into_iter().chain([replace]).collect();
     json!({"type": "Sequence", "normalizers": all})
-}
-
-fn pieces(prefix: bool) -> Json {
-    let strip = prefix.then(|| json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
-    let all = [
-        json!({"type": "Replace", "pattern": {"String": "▁"}, "content": " "}),
-        json!({"type": "ByteFallback"}),
-        json!({"type": "Fuse"}),
-    ];
-    let all: Vec<Json> = all.into_iter().chain(strip).collect();
-    json!({"type": "Sequence", "decoders": all})
 }
 
 #[cfg(test)]

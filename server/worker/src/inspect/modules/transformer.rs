@@ -23,6 +23,9 @@ const SETTINGS: [&str; 7] = [
     "sentence_xlnet_config.json",
 ];
 
+/// The file that says how long a text may be where none of them does.
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+
 /// Their fields that change what is computed, with the text at which they do not.
 const REFUSED: [(&str, &str); 7] = [
     ("do_lower_case", ""),
@@ -42,25 +45,20 @@ pub(super) struct TransformerSettings {
 }
 
 impl TransformerSettings {
-    /// Reads the files of the model in this directory.
-    pub(super) fn read(directory: &Path) -> Result<Self, Failure> {
+    /// Reads the files of the model in this directory, whose tokenizer_config.json sets this `model_max_length`.
+    pub(super) fn read(directory: &Path, model_max_length: Option<u64>) -> Result<Self, Failure> {
         let (file, settings) = settings(directory)?;
         check(file, &settings)?;
-        let tokenizer = optional(directory, "tokenizer_config.json")?.unwrap_or_default();
         check_prompt(&optional(directory, SENTENCE_TRANSFORMERS_CONFIG)?.unwrap_or_default())?;
-        let longest = longest(&settings, "max_seq_length", file)
-            .or_else(|| longest(&tokenizer, "model_max_length", "tokenizer_config.json"));
+        let by_library = settings.get("max_seq_length").and_then(Value::as_u64);
+        let by_tokenizer = || longest(model_max_length, "model_max_length", TOKENIZER_CONFIG);
+        let longest = longest(by_library, "max_seq_length", file).or_else(by_tokenizer);
         Ok(Self { longest })
     }
 }
 
 fn optional(directory: &Path, name: &str) -> Result<Option<Map<String, Value>>, Failure> {
-    let path = directory.join(name);
-    match path.try_exists() {
-        Ok(false) => Ok(None),
-        Ok(true) => files::read_json(&path, files::MAX_MODULE_FILE).map(Some),
-        Err(e) => Err(files::cannot_read(&path, &e)),
-    }
+    files::read_json_if_there(&directory.join(name), files::MAX_MODULE_FILE)
 }
 
 fn settings(directory: &Path) -> Result<(&'static str, Map<String, Value>), Failure> {
@@ -91,11 +89,8 @@ fn check(file: &str, settings: &Map<String, Value>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn longest(fields: &Map<String, Value>, name: &str, file: &str) -> Option<(u32, String)> {
-    let most = fields
-        .get(name)
-        .and_then(Value::as_u64)
-        .filter(|most| *most > 0)?;
+fn longest(most: Option<u64>, name: &str, file: &str) -> Option<(u32, String)> {
+    let most = most.filter(|most| *most > 0)?;
     let most = u32::try_from(most).ok()?;
     Some((most, format!("{name} of {file}")))
 }
@@ -125,11 +120,19 @@ mod tests {
     use super::*;
 
     fn read(files: &[(&str, Value)]) -> Result<TransformerSettings, String> {
+        read_with(files, None)
+    }
+
+    fn read_with(
+        files: &[(&str, Value)],
+        model_max_length: Option<u64>,
+    ) -> Result<TransformerSettings, String> {
         let directory = tempfile::tempdir().expect("a directory");
         for (name, fields) in files {
             std::fs::write(directory.path().join(name), fields.to_string()).expect("a file");
         }
-        TransformerSettings::read(directory.path()).map_err(|failure| failure.message)
+        TransformerSettings::read(directory.path(), model_max_length)
+            .map_err(|failure| failure.message)
     }
 
     /// As version 6.2 of the library writes it.
@@ -143,20 +146,23 @@ mod tests {
 
     #[test]
     fn the_longest_text_is_that_of_the_library_else_of_the_tokenizer() {
-        let tokenizer = ("tokenizer_config.json", json!({"model_max_length": 512}));
-        let longest = |files: &[_]| read(files).expect("settings").longest;
-        assert_eq!(longest(&[]), None);
+        let longest = |files: &[_], of_tokenizer| {
+            let settings = read_with(files, of_tokenizer).expect("settings");
+            settings.longest
+        };
+        assert_eq!(longest(&[], None), None);
         let by_tokenizer = (512, "model_max_length of tokenizer_config.json".to_owned());
-        let (written, tokenizer) = ((SETTINGS[0], written()), tokenizer);
-        assert_eq!(longest(&[written, tokenizer.clone()]), Some(by_tokenizer));
+        let written = (SETTINGS[0], written());
+        assert_eq!(longest(&[written], Some(512)), Some(by_tokenizer));
         let bound = json!({"max_seq_length": 128, "do_lower_case": false});
         let by_library = (128, format!("max_seq_length of {}", SETTINGS[0]));
         assert_eq!(
-            longest(&[(SETTINGS[0], bound), tokenizer]),
+            longest(&[(SETTINGS[0], bound)], Some(512)),
             Some(by_library)
         );
-        let endless = json!({"model_max_length": 1e30});
-        assert_eq!(longest(&[("tokenizer_config.json", endless)]), None);
+        for endless in [0, 1 << 32, u64::MAX] {
+            assert_eq!(longest(&[], Some(endless)), None);
+        }
     }
 
     #[test]

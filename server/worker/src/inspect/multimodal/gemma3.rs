@@ -121,10 +121,10 @@ fn check(preprocessor: &Preprocessor, side: u32) -> Result<(), Failure> {
         return Err(preprocessor.invalid(format!("has no {name}")));
     }
     if preprocessor.do_pan_and_scan == Some(true) {
-        return Err(Failure::unusable(
-            "preprocessor_config.json asks for pan and scan, which this version of Hangar does not do. Set \
-             do_pan_and_scan to false.",
-        ));
+        return Err(Failure::unusable(format!(
+            "{} asks for pan and scan, which this version of Hangar does not do. Set do_pan_and_scan to false.",
+            preprocessor.file_name
+        )));
     }
     let size = preprocessor.size.as_ref();
     let is_side = |name| size.and_then(|size| size.get(name)) == Some(&side);

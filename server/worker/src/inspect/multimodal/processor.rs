@@ -31,7 +31,7 @@ pub(super) struct PreprocessorFields {
 pub(super) struct Preprocessor {
     /// The file that says it.
     #[serde(skip)]
-    file_name: &'static str,
+    pub(super) file_name: &'static str,
     pub(super) do_resize: Option<bool>,
     pub(super) do_rescale: Option<bool>,
     pub(super) do_normalize: Option<bool>,
@@ -61,18 +61,13 @@ impl PreprocessorFields {
             return Ok(Self { file_name, fields });
         }
         let file_name = "preprocessor_config.json";
-        let path = directory.join(file_name);
-        if !path
-            .try_exists()
-            .map_err(|e| files::cannot_read(&path, &e))?
-        {
-            return Err(Failure::unusable(
+        match files::read_json_if_there(&directory.join(file_name), MAX_FILE)? {
+            Some(fields) => Ok(Self { file_name, fields }),
+            None => Err(Failure::unusable(
                 "The directory has no preprocessor_config.json, and no processor_config.json with an image_processor: one of \
                  them says how images are prepared. Add the file that belongs to the model.",
-            ));
+            )),
         }
-        let fields = files::read_json(&path, MAX_FILE)?;
-        Ok(Self { file_name, fields })
     }
 
     /// What they say.

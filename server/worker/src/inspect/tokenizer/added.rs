@@ -78,10 +78,9 @@ impl Token {
 
 /// Completes the special tokens by those that the class has where no file says which they are.
 pub(super) fn complete_special(class: Class, sidecars: &mut TokenizerSidecars) {
-    let listed = sidecars.config.contains_key("added_tokens_decoder");
     let in_files = |name: &str| {
         let config = sidecars.config.get(name);
-        config.or_else(|| sidecars.special.get(name).filter(|_| !listed))
+        config.or_else(|| sidecars.special.get(name).filter(|_| !sidecars.listed()))
     };
     let mut tokens = Map::new();
     for (name, text) in class.special() {
@@ -141,7 +140,7 @@ pub(super) fn complete(
 
 /// Makes special tokens such as are known by their texts only.
 fn plain(there: &mut [(u64, Token)], sidecars: &TokenizerSidecars) {
-    let listed = sidecars.config.contains_key("added_tokens_decoder");
+    let listed = sidecars.listed();
     let named = named(sidecars, listed).into_iter().map(|(_, token)| token);
     let special: Vec<Token> = named.chain(extras(sidecars, listed)).collect();
     for (_, token) in there {
@@ -153,8 +152,7 @@ fn plain(there: &mut [(u64, Token)], sidecars: &TokenizerSidecars) {
 
 /// Makes tokens special that are among the special ones without a name.
 fn specialize(there: &mut [(u64, Token)], sidecars: &TokenizerSidecars) {
-    let listed = sidecars.config.contains_key("added_tokens_decoder");
-    let extras = extras(sidecars, listed);
+    let extras = extras(sidecars, sidecars.listed());
     for (_, token) in there {
         if let Some(extra) = extras.iter().find(|it| it.content == token.content) {
             *token = Token {
@@ -167,8 +165,7 @@ fn specialize(there: &mut [(u64, Token)], sidecars: &TokenizerSidecars) {
 
 /// Text of the special token of this name.
 pub(super) fn content(sidecars: &TokenizerSidecars, name: &str) -> Option<String> {
-    let listed = sidecars.config.contains_key("added_tokens_decoder");
-    let mut named = named(sidecars, listed).into_iter();
+    let mut named = named(sidecars, sidecars.listed()).into_iter();
     let (_, token) = named.find(|(other, _)| other == name)?;
     Some(token.content)
 }
@@ -197,8 +194,7 @@ pub(super) fn unknown_end(
     tokenizer: &Map<String, Value>,
     sidecars: &TokenizerSidecars,
 ) -> Option<String> {
-    let listed = sidecars.config.get("added_tokens_decoder");
-    let named = named(sidecars, listed.is_some());
+    let named = named(sidecars, sidecars.listed());
     let (_, end) = named.into_iter().find(|(name, _)| name == "eos_token")?;
     let vocabulary = tokenizer.get("model").and_then(|model| model.get("vocab"));
     let is = |fields: &Value| fields.get("content").and_then(Value::as_str) == Some(&end.content);
@@ -206,9 +202,7 @@ pub(super) fn unknown_end(
         .iter()
         .any(|(_, token)| token.content == end.content)
         || vocabulary.is_some_and(|vocabulary| vocabulary.get(&end.content).is_some())
-        || listed
-            .and_then(Value::as_object)
-            .is_some_and(|all| all.values().any(is))
+        || sidecars.list().is_some_and(|all| all.values().any(is))
         || sidecars.added.contains_key(&end.content);
     (!known).then_some(end.content)
 }
@@ -228,11 +222,11 @@ fn to_add(
     written: &[(u64, Token)],
     sidecars: &TokenizerSidecars,
 ) -> Vec<Token> {
-    let listed = sidecars.config.get("added_tokens_decoder");
-    let listed = listed.and_then(Value::as_object);
-    let named = named(sidecars, listed.is_some());
-    let extras = extras(sidecars, listed.is_some());
-    let by_id: BTreeMap<u64, Token> = match listed {
+    let list = sidecars.list();
+    // A field that is no list does not count here, though it does elsewhere.
+    let named = named(sidecars, list.is_some());
+    let extras = extras(sidecars, list.is_some());
+    let by_id: BTreeMap<u64, Token> = match list {
         Some(listed) => {
             let token =
                 |(id, fields): (&String, &Value)| Some((id.parse().ok()?, Token::read(fields)?));

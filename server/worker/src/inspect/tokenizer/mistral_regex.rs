@@ -3,7 +3,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{TokenizerSidecars, added};
+use super::{
+    TokenizerSidecars, added,
+    parts::{byte_level, split},
+};
 
 /// How Mistral's Tekken cuts a text.
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -28,12 +31,7 @@ pub(super) fn fix(fields: &mut Map<String, Value>, sidecars: &TokenizerSidecars)
     if !asked || !of_mistral || !old || added::size(fields) <= FEW {
         return;
     }
-    let split = json!({
-        "type": "Split",
-        "pattern": {"Regex": TEKKEN},
-        "behavior": "Isolated",
-        "invert": false,
-    });
+    let split = split(TEKKEN);
     let written = fields.get("pre_tokenizer").filter(|it| !it.is_null());
     let Some(written) = written.cloned() else {
         return;
@@ -44,15 +42,7 @@ pub(super) fn fix(fields: &mut Map<String, Value>, sidecars: &TokenizerSidecars)
             let rest = all.iter().skip(1).cloned();
             [split].into_iter().chain(rest).collect()
         }
-        (Some("Metaspace"), _) => {
-            let bytes = json!({
-                "type": "ByteLevel",
-                "add_prefix_space": false,
-                "trim_offsets": true,
-                "use_regex": false,
-            });
-            vec![split, bytes]
-        }
+        (Some("Metaspace"), _) => vec![split, byte_level(false, false)],
         _ => vec![split, written],
     };
     let cuts = json!({"type": "Sequence", "pretokenizers": all});

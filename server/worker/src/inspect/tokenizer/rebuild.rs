@@ -3,10 +3,12 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{TokenizerSidecars, added, class::Class, template_processing};
-
-/// What stands for a space.
-const SPACE: &str = "▁";
+use super::{
+    TokenizerSidecars, added,
+    class::Class,
+    parts::{SPACE, byte_level, joined, split},
+    template_processing,
+};
 
 /// How Qwen2Tokenizer cuts a text.
 const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -110,15 +112,10 @@ fn cohere(prefix: bool) -> Cuts {
 }
 
 fn qwen2(prefix: bool) -> Cuts {
-    let split = json!({
-        "type": "Split",
-        "pattern": {"Regex": QWEN2},
-        "behavior": "Isolated",
-        "invert": false,
-    });
+    let cuts = [split(QWEN2), byte_level(prefix, false)];
     Cuts {
         normalizer: json!({"type": "NFC"}),
-        pre_tokenizer: json!({"type": "Sequence", "pretokenizers": [split, byte_level(prefix, false)]}),
+        pre_tokenizer: json!({"type": "Sequence", "pretokenizers": cuts}),
         decoder: byte_level(true, true),
     }
 }
@@ -147,25 +144,4 @@ fn pieces(scheme: &str, strip: bool) -> Cuts {
         }),
         decoder: joined(strip),
     }
-}
-
-fn byte_level(prefix: bool, cuts: bool) -> Value {
-    json!({
-        "type": "ByteLevel",
-        "add_prefix_space": prefix,
-        "trim_offsets": true,
-        "use_regex": cuts,
-    })
-}
-
-/// What puts pieces together, without the space at the beginning if `strip`.
-fn joined(strip: bool) -> Value {
-    let strip = strip.then(|| json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
-    let decoders = [
-        json!({"type": "Replace", "pattern": {"String": SPACE}, "content": " "}),
-        json!({"type": "ByteFallback"}),
-        json!({"type": "Fuse"}),
-    ];
-    let decoders: Vec<Value> = decoders.into_iter().chain(strip).collect();
-    json!({"type": "Sequence", "decoders": decoders})
 }

@@ -2,6 +2,9 @@
 
 use serde_json::{Map, Value};
 
+/// The field with the list of the added tokens.
+const ADDED_TOKENS: &str = "added_tokens_decoder";
+
 /// What files say of a tokenizer beside tokenizer.json.
 #[derive(Debug, Default)]
 pub(in crate::inspect) struct TokenizerSidecars {
@@ -17,4 +20,17 @@ pub(in crate::inspect) struct TokenizerSidecars {
     pub(in crate::inspect) model_class: Option<String>,
     /// The version of transformers that wrote config.json.
     pub(in crate::inspect) written_by: Option<String>,
+}
+
+impl TokenizerSidecars {
+    /// Whether tokenizer_config.json has a list of the added tokens, of whatever form: then special_tokens_map.json does
+    /// not count.
+    pub(in crate::inspect) fn listed(&self) -> bool {
+        self.config.contains_key(ADDED_TOKENS)
+    }
+
+    /// That list, by ids, if it is one.
+    pub(super) fn list(&self) -> Option<&Map<String, Value>> {
+        self.config.get(ADDED_TOKENS)?.as_object()
+    }
 }

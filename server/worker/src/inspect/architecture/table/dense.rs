@@ -9,7 +9,7 @@ use crate::inspect::architecture::{
     field::{Field, FieldConstraint},
     rope::RopeForm,
     tensors::Tensors,
-    window::WindowForm,
+    window::{QWEN_WIDTH, WindowForm},
 };
 
 /// It hands whole heads to a rotation of a part of them.
@@ -69,16 +69,7 @@ pub(super) const ALL: &[Architecture] = &[
         tensors: Tensors::Gemma2,
         ..PLAIN
     },
-    Architecture {
-        name: "Gemma3ForCausalLM",
-        fields: &[GEMMA3, GEMMA3_HEAD],
-        fixed: &[ONE_DIRECTION],
-        rope: RopeForm::Gemma3,
-        theta: 1e6,
-        window: WindowForm::Pattern,
-        tensors: Tensors::Gemma3,
-        ..PLAIN
-    },
+    GEMMA3,
     Architecture {
         name: "PhiForCausalLM",
         fields: &[
@@ -122,27 +113,11 @@ pub(super) const ALL: &[Architecture] = &[
         name: "Qwen2ForCausalLM",
         fields: &[SIZES, &[SILU, rms(1e-6), context(32_768), UNTIED]],
         fixed: &[HEAD_DIM],
-        window: WindowForm::SwitchedShort(Some(4096)),
+        window: WindowForm::SwitchedShort(QWEN_WIDTH),
         tensors: Tensors::Qwen2,
         ..PLAIN
     },
-    Architecture {
-        name: "Qwen3ForCausalLM",
-        fields: &[
-            SIZES,
-            &[
-                SILU,
-                rms(1e-6),
-                context(32_768),
-                UNTIED,
-                Field::count("head_dim", 128),
-            ],
-        ],
-        fixed: &[NO_ATTENTION_BIAS],
-        window: WindowForm::Upper,
-        tensors: Tensors::Qwen3,
-        ..PLAIN
-    },
+    QWEN3,
     Architecture {
         name: "Starcoder2ForCausalLM",
         fields: &[
@@ -199,8 +174,36 @@ pub(super) const ALL: &[Architecture] = &[
     },
 ];
 
+pub(super) const GEMMA3: Architecture = Architecture {
+    name: "Gemma3ForCausalLM",
+    fields: &[GEMMA3_FIELDS, GEMMA3_HEAD],
+    fixed: &[ONE_DIRECTION],
+    rope: RopeForm::Gemma3,
+    theta: 1e6,
+    window: WindowForm::Pattern,
+    tensors: Tensors::Gemma3,
+    ..PLAIN
+};
+
+pub(super) const QWEN3: Architecture = Architecture {
+    name: "Qwen3ForCausalLM",
+    fields: &[SIZES, QWEN3_FIELDS, &[UNTIED]],
+    fixed: &[NO_ATTENTION_BIAS],
+    window: WindowForm::Upper,
+    tensors: Tensors::Qwen3,
+    ..PLAIN
+};
+
+/// What counts for Qwen3 beside its sizes, with a head or without one.
+pub(super) const QWEN3_FIELDS: &[Field] = &[
+    SILU,
+    rms(1e-6),
+    context(32_768),
+    Field::count("head_dim", 128),
+];
+
 /// As the engine has them in one struct for models with and without images.
-pub(super) const GEMMA3: &[Field] = &[
+pub(super) const GEMMA3_FIELDS: &[Field] = &[
     Field::count("vocab_size", 262_208),
     Field::count("hidden_size", 2304),
     Field::count("intermediate_size", 9216),
@@ -217,4 +220,4 @@ pub(super) const GEMMA3: &[Field] = &[
 ];
 
 /// What counts for its head.
-pub(super) const GEMMA3_HEAD: &[Field] = &[TIED, Field::optional("final_logit_softcapping")];
+const GEMMA3_HEAD: &[Field] = &[TIED, Field::optional("final_logit_softcapping")];

@@ -1,8 +1,8 @@
 //! Decoders that are parts of something else: the text halves of multimodal models, and embedding models.
 
 use super::{
-    dense::{GEMMA3, GEMMA3_HEAD},
-    shared_fields::{NO_ATTENTION_BIAS, ONE_DIRECTION, PLAIN, SILU, SIZES, UNTIED, context, rms},
+    dense::{GEMMA3, GEMMA3_FIELDS, QWEN3, QWEN3_FIELDS},
+    shared_fields::{NO_ATTENTION_BIAS, PLAIN, SILU, SIZES, UNTIED, context, rms},
 };
 use crate::inspect::architecture::{
     definition::Architecture,
@@ -16,18 +16,12 @@ use crate::inspect::architecture::{
 pub(in crate::inspect::architecture) const HALVES: &[Architecture] = &[
     Architecture {
         name: "Gemma3ForConditionalGeneration",
-        fields: &[GEMMA3, GEMMA3_HEAD],
-        fixed: &[ONE_DIRECTION],
-        rope: RopeForm::Gemma3,
-        theta: 1e6,
-        window: WindowForm::Pattern,
-        tensors: Tensors::Gemma3,
         naming: Naming {
             decoder: "language_model.model.",
             head: Some("language_model.lm_head"),
             others: &["vision_tower.vision_model.", "multi_modal_projector."],
         },
-        ..PLAIN
+        ..GEMMA3
     },
     Architecture {
         name: "Qwen3VLForConditionalGeneration",
@@ -61,31 +55,17 @@ pub(in crate::inspect::architecture) const HALVES: &[Architecture] = &[
 pub(in crate::inspect::architecture) const EMBEDDINGS: &[Architecture] = &[
     Architecture {
         name: "Qwen3ForCausalLM",
-        fields: &[
-            SIZES,
-            &[
-                SILU,
-                rms(1e-6),
-                context(32_768),
-                Field::count("head_dim", 128),
-            ],
-        ],
-        fixed: &[NO_ATTENTION_BIAS],
-        window: WindowForm::Upper,
-        tensors: Tensors::Qwen3,
+        fields: &[SIZES, QWEN3_FIELDS],
         naming: Naming::BARE,
-        ..PLAIN
+        ..QWEN3
     },
     Architecture {
         name: "Gemma3TextModel",
-        fields: &[GEMMA3, &[Field::flag(BOTH_DIRECTIONS, false)]],
+        fields: &[GEMMA3_FIELDS, &[Field::flag(BOTH_DIRECTIONS, false)]],
         fixed: &[FieldConstraint::turned_on(BOTH_DIRECTIONS)],
-        rope: RopeForm::Gemma3,
-        theta: 1e6,
         window: WindowForm::BothSides,
-        tensors: Tensors::Gemma3,
         naming: Naming::BARE,
-        ..PLAIN
+        ..GEMMA3
     },
 ];
 
