@@ -189,9 +189,13 @@ impl ModelConfig {
         let head_size = number("head_dim")
             .or_else(|| hidden_size.checked_div(heads))
             .unwrap_or(0);
+        // Of a Gemma 3 whose number is none, what it was made for.
+        let absurd = architecture.starts_with("Gemma3").then_some(131_072);
         Self {
             architecture,
-            context_length: small("max_position_embeddings").filter(|length| *length > 0),
+            context_length: small("max_position_embeddings")
+                .or(absurd)
+                .filter(|length| *length > 0),
             vocabulary_size: small("vocab_size"),
             shape: Shape {
                 layers: number("num_hidden_layers").unwrap_or(0),
