@@ -45,7 +45,7 @@ const NEXT_HEADERS_TIMEOUT: Duration = Duration::from_secs(75);
 const IDLE_LINGER: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
 /// Time that an HTTP/1.1 connection has to take its last answer.
 const SLOW_LINGER: Duration = Duration::from_secs(60);
-/// Between two looks for a connection that may go for another.
+/// Between two looks for a connection that may be closed to make room for another.
 const ROOM_INTERVAL: Duration = Duration::from_secs(1);
 /// Shortest and longest pause after a failed accept.
 const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -72,7 +72,7 @@ pub struct ServeOptions {
     pub max_idle: Duration,
     /// And so is one this old, a tenth more or less, when its streams have ended; it gets no new ones.
     pub max_age: Duration,
-    /// One without streams for this long may go for another.
+    /// One without streams for this long may be closed to make room for another.
     pub yields_after: Duration,
     /// HTTP/2 streams at the same time on one connection.
     pub max_concurrent_streams: u32,
@@ -107,7 +107,7 @@ enum FirstBytes {
 }
 
 /// What is known of a connection from outside.
-struct OpenConnection {
+struct DrivenConnection {
     first: FirstBytes,
     /// Its HTTP/2 streams.
     streams: TaskTracker,
@@ -313,7 +313,7 @@ impl Connections {
             tasks: self.tasks.clone(),
             kill: self.kill.child_token(),
         };
-        let open = OpenConnection {
+        let driven = DrivenConnection {
             first,
             streams: executor.streams.clone(),
             activity,
@@ -322,16 +322,16 @@ impl Connections {
         let kill = executor.kill.clone().drop_guard();
         let connection = self.options.builder(executor);
         let connection = connection.serve_connection(TokioIo::new(stream), service);
-        if let Err(error) = self.drive(connection, &open).await {
+        if let Err(error) = self.drive(connection, &driven).await {
             tracing::debug!(listener = self.options.name, %peer, %error, "connection ended");
         }
         drop(kill);
-        open.streams.close();
-        open.streams.wait().await;
+        driven.streams.close();
+        driven.streams.wait().await;
     }
 
     /// Runs an HTTP connection to its end, and closes it.
-    async fn drive<C>(&self, connection: C, open: &OpenConnection) -> Result<(), BoxError>
+    async fn drive<C>(&self, connection: C, driven: &DrivenConnection) -> Result<(), BoxError>
     where
         C: GracefulConnection<Error = BoxError>,
     {
@@ -341,7 +341,7 @@ impl Connections {
         tokio::select! {
             ended = connection.as_mut() => return ended,
             () = self.stop.cancelled() => {}
-            () = open.activity.is_to_go(self.options.max_idle, age) => {}
+            () = driven.activity.is_to_go(self.options.max_idle, age) => {}
         }
         connection.as_mut().graceful_shutdown();
         tokio::select! {
@@ -356,20 +356,20 @@ impl Connections {
     /// hold up the shutdown until the deadline. HTTP/1.1 requests run in the connection's own task
     /// and cannot be counted here; hyper closes idle HTTP/1.1 connections without an answer, and those whose client does not
     /// read theirs are dropped after a while.
-    async fn idle_or_killed(&self, open: &OpenConnection) {
-        if open.first == FirstBytes::Other {
+    async fn idle_or_killed(&self, driven: &DrivenConnection) {
+        if driven.first == FirstBytes::Other {
             let _ = timeout(SLOW_LINGER, self.kill.cancelled()).await;
             return;
         }
-        open.streams.close();
+        driven.streams.close();
         let idle = async {
             loop {
-                open.streams.wait().await;
+                driven.streams.wait().await;
                 tokio::select! {
                     () = sleep(IDLE_LINGER.1) => {}
                     () = self.stop.cancelled() => sleep(IDLE_LINGER.0).await,
                 }
-                if open.streams.is_empty() {
+                if driven.streams.is_empty() {
                     return;
                 }
             }

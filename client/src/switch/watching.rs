@@ -20,7 +20,7 @@ pub struct Switching {
     client: Client,
     alias: String,
     model_id: String,
-    answer: SwitchModelResponse,
+    response: SwitchModelResponse,
     deadline: Duration,
 }
 
@@ -40,36 +40,36 @@ impl Switching {
         client: Client,
         alias: String,
         model_id: String,
-        answer: SwitchModelResponse,
+        response: SwitchModelResponse,
         deadline: Duration,
     ) -> Self {
         Self {
             client,
             alias,
             model_id,
-            answer,
+            response,
             deadline,
         }
     }
 
     /// Id of the switch, by which the watch, GetInfo and logs name it.
     pub fn id(&self) -> &str {
-        &self.answer.switch_id
+        &self.response.switch_id
     }
 
     /// Strategy that was chosen: the one that was asked for, or the server's choice where that was left to it.
     pub fn strategy(&self) -> SwitchStrategy {
-        self.answer.strategy()
+        self.response.strategy()
     }
 
     /// How long it takes, from what is known. `None`: nothing is.
     pub fn estimated_time(&self) -> Option<Duration> {
-        self.answer.estimated_time.as_ref().map(to_duration)
+        self.response.estimated_time.as_ref().map(to_duration)
     }
 
-    /// The server's answer as it came: of the switch when it began, not as it is now.
-    pub fn answer(&self) -> &SwitchModelResponse {
-        &self.answer
+    /// The server's response as it came: of the switch when it began, not as it is now.
+    pub fn response(&self) -> &SwitchModelResponse {
+        &self.response
     }
 
     /// Waits until the alias points at the new model.

@@ -85,7 +85,7 @@ fn check(path: &Path) -> Result<(), OpenCatalogError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(OpenCatalogError::system(path, &error)),
     }
-    let connection = open_read_only(path).map_err(of)?;
+    let connection = open_untouched(path).map_err(of)?;
     let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get(0));
     let application: i64 = pragma("application_id").map_err(of)?;
     let found: i64 = pragma("user_version").map_err(of)?;
@@ -118,7 +118,7 @@ fn check(path: &Path) -> Result<(), OpenCatalogError> {
 }
 
 /// A connection that changes nothing. Where there is no journal it does not even lock the file.
-fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
+fn open_untouched(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     if has_journal(path) {
         let connection = Connection::open_with_flags(path, flags)?;

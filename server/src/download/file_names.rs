@@ -32,8 +32,8 @@ pub(super) fn is_plain(name: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"._/-+=@".contains(&byte))
 }
 
-/// Whether `name` can be that of one file.
-pub(super) fn is_file_name(name: &str) -> bool {
+/// Whether `name` can be that of a blob of the cache: letters, digits, `_` and `-`.
+pub(super) fn is_blob_name(name: &str) -> bool {
     (1..=128).contains(&name.len())
         && name
             .bytes()

@@ -266,7 +266,7 @@ fn escaped(revision: &str) -> String {
 /// The name of contents in the cache: what the hub calls them, as far as that can be a name.
 fn blob_name(etag: Option<&str>, commit: &str, name: &str) -> String {
     let etag = etag.map(|etag| etag.trim_start_matches("W/").trim_matches('"'));
-    match etag.filter(|etag| file_names::is_file_name(etag)) {
+    match etag.filter(|etag| file_names::is_blob_name(etag)) {
         Some(etag) => etag.to_owned(),
         // Long enough to be unique and not as long as a digest of the contents would be.
         None => {
@@ -309,7 +309,7 @@ mod tests {
         ] {
             let name = blob_name(etag, "c", "n");
             assert!(
-                name.len() == 40 && file_names::is_file_name(&name),
+                name.len() == 40 && file_names::is_blob_name(&name),
                 "{name}"
             );
         }

@@ -101,7 +101,7 @@ impl Listed {
         let blob = self
             .blob
             .as_ref()
-            .filter(|blob| file_names::is_file_name(blob));
+            .filter(|blob| file_names::is_blob_name(blob));
         Some(HubFile {
             name: self.name.clone(),
             size: lfs.and_then(|lfs| lfs.size).or(self.size)?,

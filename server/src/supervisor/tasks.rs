@@ -102,7 +102,7 @@ impl Tasks {
         self.isolated("request", task)
     }
 
-    /// What the `work` of a request comes to, which goes on when its caller does not wait any more. `None`: it panicked.
+    /// What `work` comes to, which goes on when its caller does not wait any more. `None`: it panicked.
     pub async fn finish<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,

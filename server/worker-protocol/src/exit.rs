@@ -8,7 +8,7 @@ pub enum ExitCode {
     Requested = 0,
     /// It was started in a wrong way.
     Usage = 64,
-    /// Its model's files are unusable.
+    /// Its model cannot be served: by its files, or for want of a device or of memory.
     Unusable = 65,
     /// Its engine died.
     EngineDied = 70,

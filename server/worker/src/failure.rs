@@ -1,7 +1,7 @@
 //! Why a model cannot be served, in words that a person can act upon.
 //!
-//! A [`Failure`] is the model's fault or the spec's, never the server's: its message says what is wrong
-//! and what to do, is one paragraph of at most [`MAX_MESSAGE`] bytes, and holds no backtrace.
+//! A [`Failure`] is the fault of the model, the spec or the machine, or else named as one of the worker's own. Its message
+//! says what is wrong and what to do, is one paragraph of at most [`MAX_MESSAGE`] bytes, and holds no backtrace.
 
 use std::any::Any;
 

@@ -21,7 +21,7 @@ pub(crate) async fn run(client: &Client, args: SwitchArgs, writer: &Writer) -> R
     }
     let switching = switch.start().await?;
     if !args.wait {
-        return print(&args, "has begun", switching.answer(), writer);
+        return print(&args, "has begun", switching.response(), writer);
     }
     let switch = if writer.is_json() {
         switching.wait().await?

@@ -45,7 +45,7 @@ impl From<RegisterError> for ApiError {
 
 impl From<RegistryError> for ApiError {
     fn from(error: RegistryError) -> Self {
-        let unknown = |id| UnknownModel {
+        let unknown_model = |id| UnknownModel {
             id,
             known: Vec::new(),
         };
@@ -53,8 +53,8 @@ impl From<RegistryError> for ApiError {
             RegistryError::Unknown(unknown) => Self::UnknownModel(unknown),
             RegistryError::Source(error) => error.into(),
             RegistryError::Create(error) => error.into(),
-            RegistryError::Update(id, error) => Self::of_update(error, unknown(id)),
-            RegistryError::Delete(id, error) => Self::of_delete(error, unknown(id)),
+            RegistryError::Update(id, error) => Self::of_update(error, unknown_model(id)),
+            RegistryError::Delete(id, error) => Self::of_delete(error, unknown_model(id)),
             RegistryError::Loaded(id) => CatalogRefusal::Loaded(id).into(),
             RegistryError::Storage(error) => error.into(),
             RegistryError::ShuttingDown => Self::ShuttingDown,

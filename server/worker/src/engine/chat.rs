@@ -6,12 +6,12 @@
 //! counted before the engine sees the request, and a faulty template cannot disturb it.
 
 mod functions;
-mod json_text;
 mod lazy;
 mod messages;
 mod python;
 mod source;
 mod strings;
+mod to_json;
 mod tokens;
 mod value;
 

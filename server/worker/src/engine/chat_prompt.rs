@@ -11,7 +11,7 @@ use crate::{
     engine::{
         Engine,
         conversation::{Conversation, PlacedImage},
-        json::{json_object, json_text},
+        json::{json_object, json_object_of_text},
         text_refusal::{plain_refused, text_refused},
         tools::Tools,
     },
@@ -147,7 +147,7 @@ fn options(request: &GenerateRequest) -> Result<Map<String, Value>, Status> {
         Some(options) => json_object(options, MAX_DEPTH)
             .ok_or_else(|| refused("chat_template_options", "is nested too deeply")),
         None if request.chat_template_options_json.is_empty() => Ok(Map::new()),
-        None => json_text(&request.chat_template_options_json)
+        None => json_object_of_text(&request.chat_template_options_json)
             .map_err(|why| refused("chat_template_options_json", &why)),
     }
 }

@@ -12,7 +12,7 @@ pub(super) fn json_object(fields: &Struct, depth: usize) -> Option<Map<String, V
 }
 
 /// The JSON object that a text is. Keys and numbers stay as they are.
-pub(super) fn json_text(text: &str) -> Result<Map<String, Value>, String> {
+pub(super) fn json_object_of_text(text: &str) -> Result<Map<String, Value>, String> {
     serde_json::from_str(text).map_err(|e| format!("is no JSON object: {e}"))
 }
 

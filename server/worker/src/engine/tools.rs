@@ -11,7 +11,7 @@ use crate::{
     engine::{
         Engine,
         chat::ChatTemplate,
-        json::{json_object, json_text},
+        json::{json_object, json_object_of_text},
     },
     grpc_error,
     tool_calls::{Function, ToolCallParser},
@@ -116,7 +116,7 @@ fn functions(request: &GenerateRequest) -> Result<Vec<Function>, Status> {
 fn function(n: usize, tool: &Tool) -> Result<Function, Status> {
     let field = |name: &str| format!("tools[{n}].{name}");
     let json = |name: &str, text: &str| {
-        json_text(text).map_err(|why| grpc_error::invalid_field(&field(name), why))
+        json_object_of_text(text).map_err(|why| grpc_error::invalid_field(&field(name), why))
     };
     let parameters = match &tool.parameters {
         Some(given) => Some(json_object(given, MAX_DEPTH).ok_or_else(|| {

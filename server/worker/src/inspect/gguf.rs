@@ -126,7 +126,7 @@ impl<'a> GgufModel<'a> {
             })
         };
         let layers = number("block_count")?;
-        if layers > MAX_LAYERS {
+        if layers > u64::from(MAX_LAYERS) {
             return Err(Failure::unusable(format!(
                 "The file claims {layers} layers. Get another copy of it."
             )));

@@ -19,7 +19,13 @@ const MAX_CONFIG: u64 = 16 << 20;
 pub(super) const GEMMA3_TEXT: &str = "Gemma3ForCausalLM";
 
 /// More layers than any model has: what claims more is broken.
-pub(super) const MAX_LAYERS: u64 = 10_000;
+pub(super) const MAX_LAYERS: u32 = 10_000;
+
+/// Fields that say how many experts a layer has.
+const EXPERTS: [&str; 3] = ["num_local_experts", "num_experts", "n_routed_experts"];
+
+/// Most experts of all layers together.
+const MAX_EXPERTS: f64 = 200_000.0;
 
 /// What a config.json says.
 #[derive(Debug, Clone, Default)]
@@ -128,7 +134,7 @@ impl ModelConfig {
                 crate::version::ENGINE_VERSION
             )));
         }
-        check_layers(&fields)?;
+        check_counts(&fields)?;
         let known = known.computed_by(&fields);
         let translated = known.translate(&name, &fields)?;
         let config = Self::from_fields(name, &translated.fields);
@@ -154,7 +160,7 @@ impl ModelConfig {
         let Some(half) = Architecture::of_text_half(&name) else {
             return Err(Failure::internal(format!("{name} has no table")));
         };
-        check_layers(&fields)?;
+        check_counts(&fields)?;
         let model_name = name_in(&fields);
         let mut text = match fields.remove(TEXT) {
             Some(Value::Object(text)) => text,
@@ -163,7 +169,7 @@ impl ModelConfig {
         // What the whole says of its head counts, and not what its half says.
         text.remove(TIED);
         text.extend(fields.get(TIED).map(|tied| (TIED.into(), tied.clone())));
-        check_layers(&text)?;
+        check_counts(&text)?;
         let translated = half.translate(&name, &text)?;
         fields.remove("quantization_config");
         fields.insert("architectures".into(), json!([name]));
@@ -189,12 +195,12 @@ impl ModelConfig {
         let head_size = number("head_dim")
             .or_else(|| hidden_size.checked_div(heads))
             .unwrap_or(0);
-        // Of a Gemma 3 whose number is none, what it was made for.
-        let absurd = architecture.starts_with("Gemma3").then_some(131_072);
+        // Of a Gemma 3 whose number is none.
+        let made_for = architecture.starts_with("Gemma3").then_some(131_072);
         Self {
             architecture,
             context_length: small("max_position_embeddings")
-                .or(absurd)
+                .or(made_for)
                 .filter(|length| *length > 0),
             vocabulary_size: small("vocab_size"),
             shape: Shape {
@@ -209,13 +215,23 @@ impl ModelConfig {
     }
 }
 
-/// Refuses a config.json that claims more layers than any model has.
-fn check_layers(fields: &Map<String, Value>) -> Result<(), Failure> {
-    let layers = config_fields::values(fields, "num_hidden_layers").next();
-    match layers.and_then(Value::as_u64) {
-        Some(layers) if layers > MAX_LAYERS => Err(Failure::unusable(format!(
-            "config.json claims {layers} layers. Get the config.json that belongs to the model."
-        ))),
+/// Refuses a config.json that claims more layers, or experts in them, than any model has: their names are made.
+fn check_counts(fields: &Map<String, Value>) -> Result<(), Failure> {
+    let claimed = |name| config_fields::values(fields, name).next()?.as_f64();
+    let refused = |what: String| {
+        Err(Failure::unusable(format!(
+            "config.json claims {what}. Get the config.json that belongs to the model."
+        )))
+    };
+    let layers = claimed("num_hidden_layers").unwrap_or(0.0);
+    if layers > f64::from(MAX_LAYERS) {
+        return refused(format!("{layers} layers"));
+    }
+    let experts = EXPERTS.iter().copied().filter_map(claimed);
+    match experts.reduce(f64::max) {
+        Some(experts) if experts * layers.max(1.0) > MAX_EXPERTS => {
+            refused(format!("{experts} experts in each layer"))
+        }
         _ => Ok(()),
     }
 }
@@ -298,6 +314,13 @@ mod tests {
     }
 
     #[test]
+    fn a_gemma_3_without_a_number_has_the_context_that_it_was_made_for() {
+        let fields = json!({"max_position_embeddings": 1_u64 << 32});
+        let config = ModelConfig::from_fields("Gemma3ForCausalLM".into(), object(&fields));
+        assert_eq!(config.context_length, Some(131_072));
+    }
+
+    #[test]
     fn a_name_is_that_of_the_whole_or_else_of_the_text_half() {
         let of = |fields: Value| name_in(object(&fields));
         let half = json!({"_name_or_path": "half"});
@@ -307,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn more_layers_than_any_model_has_are_refused_in_each_half() {
+    fn more_layers_or_experts_than_any_model_has_are_refused_in_each_half() {
         const MULTIMODAL: [&str; 2] = [
             "Gemma3ForConditionalGeneration",
             "Qwen3VLForConditionalGeneration",
@@ -317,6 +340,7 @@ mod tests {
             read.expect_err("too many").message
         };
         let many = json!({"num_hidden_layers": u64::MAX});
+        let experts = |name: &str| json!({"num_hidden_layers": 2, name: 1e14});
         for name in MULTIMODAL {
             for whole in [json!(null), json!(2), json!(u64::MAX)] {
                 let fields = json!({"num_hidden_layers": whole, "text_config": many});
@@ -326,7 +350,19 @@ mod tests {
             let error = refusal(name, ModelKind::Multimodal, &many);
             assert!(error.contains("claims"), "{error}");
         }
-        let error = refusal("LlamaForCausalLM", ModelKind::Text, &many);
-        assert!(error.contains("claims"), "{error}");
+        for (name, fields) in [
+            ("LlamaForCausalLM", many),
+            ("LlamaForCausalLM", json!({"num_hidden_layers": 1e12})),
+            (
+                "GraniteMoeHybridForCausalLM",
+                json!({"num_hidden_layers": 1e12}),
+            ),
+            ("MixtralForCausalLM", experts("num_local_experts")),
+            ("Qwen3MoeForCausalLM", experts("num_experts")),
+            ("DeepseekV3ForCausalLM", experts("n_routed_experts")),
+        ] {
+            let error = refusal(name, ModelKind::Text, &fields);
+            assert!(error.contains("claims"), "{error}");
+        }
     }
 }

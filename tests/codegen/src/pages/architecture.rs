@@ -20,12 +20,13 @@ const SUITES: &str = "tests/tests/control_plane";
 const LOCKS: [&str; 4] = ["Mutex<", "RwLock<", "ArcSwap<", "ArcSwapOption<"];
 
 /// Calls that start tasks and threads, up to their names, and what is said of their kind.
-const STARTERS: [(&str, &str); 6] = [
+const STARTERS: [(&str, &str); 7] = [
     ("critical(", "critical"),
     ("background(", "background"),
     ("of_model(", "background"),
     ("owned(", "owned"),
     ("thread(", "critical"),
+    ("isolated(", "isolated"),
     ("readers.read(", "owned"),
 ];
 

@@ -52,3 +52,28 @@ async fn the_specs_context_is_the_limit() -> Result<()> {
     assert!(refusal.message().contains("17 tokens"), "{refusal}");
     Ok(())
 }
+
+#[hangar_tests::test]
+async fn the_length_of_the_tokenizers_configuration_is_a_limit_however_large_the_file() -> Result<()>
+{
+    let server = TestServer::real().start().await?;
+    let path = server.fixtures.embedding(Embedding::Gemma)?;
+    let file = path.join("tokenizer_config.json");
+    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&file)?)?;
+    config["model_max_length"] = 32.into();
+    config["padding"] = "x".repeat(2 << 20).into();
+    std::fs::write(&file, serde_json::to_vec(&config)?)?;
+    server.load_path(&path).await?;
+    let ask = |tokens| {
+        let input = text(tokens, Embedding::Gemma);
+        server.client.embed("m").input(input).send()
+    };
+    ask(32).await?;
+    let refusal = refusal(
+        ask(33).await,
+        Code::InvalidArgument,
+        ErrorReason::ContextExceeded,
+    );
+    assert!(refusal.message().contains("model_max_length"), "{refusal}");
+    Ok(())
+}

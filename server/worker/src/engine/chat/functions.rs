@@ -7,9 +7,9 @@ use minijinja::{
 };
 
 use super::{
-    json_text::tojson,
     lazy::{GENERATORS, generator, iterated, view},
     python, strings,
+    to_json::tojson,
 };
 
 /// Adds them to `environment`.
