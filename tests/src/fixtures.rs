@@ -9,6 +9,7 @@ mod checkpoint;
 mod embedding;
 mod gemma3;
 mod gguf;
+mod gguf_reference;
 mod lora;
 mod qwen3_vl;
 mod reference;
@@ -29,6 +30,7 @@ pub use candle_core::quantized::gguf_file::Value as GgufValue;
 use checkpoint::StoredWeights;
 pub use embedding::Embedding;
 pub use gguf::Quantization;
+pub use gguf_reference::GgufReference;
 pub use lora::Lora;
 pub use reference::{Reference, ReferenceAnswer, ReferenceEmbedding};
 pub use shape::{Family, Shape};
@@ -255,6 +257,17 @@ impl Fixtures {
     /// When it cannot be written.
     pub fn reference(&self, model: &Reference) -> Result<PathBuf> {
         let path = self.root().join(&model.name);
+        model.write(&path)?;
+        Ok(path)
+    }
+
+    /// A GGUF file of which llama.cpp has said what it answers.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn gguf_reference(&self, model: &GgufReference) -> Result<PathBuf> {
+        let path = self.root().join(format!("{}.gguf", model.name));
         model.write(&path)?;
         Ok(path)
     }

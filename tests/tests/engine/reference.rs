@@ -2,7 +2,9 @@
 //! log probabilities, the same ends, below, at and above every window; or the documented refusal.
 
 mod gguf_cuts;
+mod gguf_models;
 mod page;
+mod text_halves;
 mod token_files;
 
 use anyhow::{Context, Result};

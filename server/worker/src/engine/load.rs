@@ -224,7 +224,7 @@ impl PipelineFacts {
             add_bos_to_chats: text_settings.add_bos_to_chats,
             limits: inspection.limits,
             generation_defaults: self.defaults,
-            images: multimodal.map(|model| model.images.clone()),
+            images: multimodal.and_then(|model| model.images.clone()),
             stats,
             call_work: CallWork::default(),
             scheduler,

@@ -101,11 +101,12 @@ impl DirectoryInspection {
             model.limits.max_prefill.is_none(),
         );
         text_settings.add_bos_to_chats = kind == ModelKind::Multimodal;
-        check_kind_found(config.spec().kind(), kind, &model.architecture)?;
         if kind != ModelKind::Embedding {
             tokenizer::check_decoder(&files.tokenizer, &made)?;
         }
         let multimodal = multimodal::inspect(config, &model, &files, &text_settings, &made)?;
+        let served = served_kind(kind, multimodal.as_ref());
+        check_kind_found(config.spec().kind(), served, &model.architecture)?;
         let quantization = quantization(&config.spec().quantization)?;
         files.adapters = adapters::inspect(&config.spec().adapters, &model, &files.weights)?;
         if kind == ModelKind::Embedding {
@@ -167,7 +168,7 @@ impl DirectoryInspection {
         device_plan: &DevicePlan,
     ) -> Result<ModelMetadata, Failure> {
         let Self { model, files, .. } = self;
-        let kind = model.kind;
+        let kind = served_kind(model.kind, self.multimodal.as_ref());
         let quantization = self.quantization.map(Quantization::name);
         let mut metadata = ModelMetadata {
             architecture: model.architecture.clone(),
@@ -226,6 +227,15 @@ impl DirectoryInspection {
 /// Bytes of a number of this type.
 fn bytes_of(dtype: DataType) -> u64 {
     if dtype == DataType::F32 { 4 } else { 2 }
+}
+
+/// What a model is to those who ask it: one of text, where it is loaded as one that takes more but no file says how
+/// images are prepared.
+fn served_kind(loaded: ModelKind, multimodal: Option<&Multimodal>) -> ModelKind {
+    match multimodal {
+        Some(model) if model.images.is_none() => ModelKind::Text,
+        _ => loaded,
+    }
 }
 
 /// What a model of this kind takes.

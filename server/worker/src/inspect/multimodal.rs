@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use hangar_client::v1::ModelKind;
 use hangar_worker_protocol::v1::WorkerConfig;
 use image::imageops::FilterType;
 use mistralrs::core::MultimodalLoaderType;
@@ -41,8 +42,8 @@ const BYTES_PER_ELEMENT: u64 = 4;
 pub(crate) struct Multimodal {
     /// The engine's loader for the architecture.
     pub(crate) loader: MultimodalLoaderType,
-    /// How it takes images.
-    pub(crate) images: ImageRule,
+    /// How it takes images; none where no file says how they are prepared, as text halves are published.
+    pub(crate) images: Option<ImageRule>,
     /// preprocessor_config.json for the engine.
     pub(crate) preprocessor: Vec<u8>,
     /// processor_config.json, if the engine is to read it.
@@ -103,30 +104,47 @@ pub(super) fn inspect(
         None => Processor::default(),
     };
     let fields = PreprocessorFields::read(&files.directory, &mut processor)?;
-    let preprocessor = fields.preprocessor()?;
-    let images = match loader {
-        MultimodalLoaderType::Qwen3VL => qwen3_vl::rule(files, &preprocessor, tokenizer)?,
-        _ => gemma3::rule(files, &preprocessor, &processor, tokenizer)?,
-    };
-    for (token, _) in images.others {
-        if tokenizer.token_to_id(token).is_none() {
-            return Err(Failure::unusable(format!(
-                "tokenizer.json has no token {token}, which stands for images. Get the tokenizer that \
-                 belongs to the model."
-            )));
-        }
+    if fields.is_none() && config.spec().kind() == ModelKind::Multimodal {
+        return Err(Failure::unusable(
+            "The spec's kind is MULTIMODAL, but the directory has no preprocessor_config.json, and no processor_config.json with \
+             an image_processor: one of them says how images are prepared. Add the file that belongs to the model, or leave the \
+             kind out to have the model take text only.",
+        ));
     }
+    let images = match &fields {
+        Some(fields) => {
+            let preprocessor = fields.preprocessor()?;
+            Some(match loader {
+                MultimodalLoaderType::Qwen3VL => qwen3_vl::rule(files, &preprocessor, tokenizer)?,
+                _ => gemma3::rule(files, &preprocessor, &processor, tokenizer)?,
+            })
+        }
+        None => None,
+    };
+    check_image_tokens(images.as_ref(), tokenizer)?;
     let sizes: VisionSizes = files::read_json(&files.config, MAX_FILE)?;
+    let most = images.as_ref().map(|images| images.sizing.most());
+    let fields = fields.map(|it| it.fields).unwrap_or_default();
     Ok(Some(Multimodal {
         loader,
-        need: need(&sizes, images.sizing.most()),
+        need: most.map_or(0, |most| need(&sizes, most)),
         images,
-        preprocessor: serde_json::to_vec(&fields.fields).unwrap_or_default(),
+        preprocessor: serde_json::to_vec(&fields).unwrap_or_default(),
         // The engine would take the chat template in it before any other.
         processor_config: processor_config.filter(|_| processor.chat_template.is_none()),
         templates: templates(files, processor.chat_template, text_settings)?,
         verbatim: verbatim(Path::new(&config.cache_dir))?,
     }))
+}
+
+fn check_image_tokens(images: Option<&ImageRule>, tokenizer: &Tokenizer) -> Result<(), Failure> {
+    let mut tokens = images.iter().flat_map(|images| images.others);
+    let missing = tokens.find(|(token, _)| tokenizer.token_to_id(token).is_none());
+    missing.map_or(Ok(()), |(token, _)| {
+        Err(Failure::unusable(format!(
+            "tokenizer.json has no token {token}, which stands for images. Get the tokenizer that belongs to the model."
+        )))
+    })
 }
 
 impl Preprocessor {

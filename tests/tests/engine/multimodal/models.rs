@@ -118,7 +118,6 @@ async fn files_that_do_not_belong_together_are_refused_before_a_load() -> Result
     let server = TestServer::gemma().await?;
     let before = server.answer_to([picture(1)?]).await?.text;
     let cases = [
-        (PREPROCESSOR, None, PREPROCESSOR),
         (PROCESSOR, None, "image_seq_length"),
         (
             PROCESSOR,

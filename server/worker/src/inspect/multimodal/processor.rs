@@ -54,20 +54,19 @@ pub(super) struct Preprocessor {
 }
 
 impl PreprocessorFields {
-    /// Those of the model in this directory. What is in processor_config.json counts first, as in the reference.
-    pub(super) fn read(directory: &Path, processor: &mut Processor) -> Result<Self, Failure> {
+    /// Those of the model in this directory, if it has any. What is in processor_config.json counts first, as in the
+    /// reference.
+    pub(super) fn read(
+        directory: &Path,
+        processor: &mut Processor,
+    ) -> Result<Option<Self>, Failure> {
         if let Some(fields) = processor.image_processor.take() {
             let file_name = "processor_config.json";
-            return Ok(Self { file_name, fields });
+            return Ok(Some(Self { file_name, fields }));
         }
         let file_name = "preprocessor_config.json";
-        match files::read_json_if_there(&directory.join(file_name), MAX_FILE)? {
-            Some(fields) => Ok(Self { file_name, fields }),
-            None => Err(Failure::unusable(
-                "The directory has no preprocessor_config.json, and no processor_config.json with an image_processor: one of \
-                 them says how images are prepared. Add the file that belongs to the model.",
-            )),
-        }
+        let fields = files::read_json_if_there(&directory.join(file_name), MAX_FILE)?;
+        Ok(fields.map(|fields| Self { file_name, fields }))
     }
 
     /// What they say.

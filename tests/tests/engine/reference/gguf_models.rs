@@ -1,0 +1,57 @@
+//! What tiny GGUF files of every architecture and type of tensors answer, against llama.cpp; or the documented refusal.
+
+use anyhow::Result;
+use hangar_client::{Error, v1::DataType};
+use hangar_tests::{
+    fixtures::{Fixtures, GgufReference},
+    server::{TestServer, spec},
+};
+
+use super::{EXACT, assert_none, compare};
+
+/// Files that are refused, and what the refusal names.
+pub(super) const REFUSED: &[(&str, &str)] = &[];
+
+/// By how much a log probability may differ where both sides round what they multiply.
+const ROUNDED: f32 = 0.02;
+
+#[hangar_tests::test]
+async fn gguf_files_answer_as_llama_cpp_or_are_refused_by_name() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let hangar = TestServer::real().fixtures(&fixtures).start().await?;
+    let client = hangar.connect().await?;
+    let mut wrong = Vec::new();
+    for model in GgufReference::all()? {
+        let mut spec = spec(&fixtures.gguf_reference(&model)?);
+        spec.set_dtype(DataType::F32);
+        let load = client.load(&model.name).spec(spec).wait().await;
+        let refused = REFUSED.iter().find(|(name, _)| *name == model.name);
+        match (load, refused) {
+            (Ok(_), None) => {
+                wrong.extend(differences(&client, &model).await);
+                client.unload(&model.name).send().await?;
+            }
+            (Err(Error::Refused(refusal)), Some((_, word))) if refusal.message().contains(word) => {
+            }
+            (Ok(_), Some(_)) => wrong.push(format!("{} is served", model.name)),
+            (Err(error), _) => wrong.push(format!("{}: {error}", model.name)),
+        }
+    }
+    assert_none(&wrong);
+    Ok(())
+}
+
+async fn differences(client: &hangar_client::Client, model: &GgufReference) -> Vec<String> {
+    let tolerance = if model.is_rounded() { ROUNDED } else { EXACT };
+    let mut wrong = Vec::new();
+    if model.answers.is_empty() {
+        wrong.push(format!("{}: llama.cpp does not load it", model.name));
+    }
+    for answer in &model.answers {
+        if let Err(error) = compare(client, &model.name, answer, tolerance).await {
+            let length = answer.prompt.len();
+            wrong.push(format!("{} at {length}: {error:#}", model.name));
+        }
+    }
+    wrong
+}
