@@ -2,7 +2,11 @@
 
 use anyhow::Result;
 use hangar_client::v1::ErrorReason;
-use hangar_tests::{fixtures::Embedding, refusals::refusal, server::TestServer};
+use hangar_tests::{
+    fixtures::Embedding,
+    refusals::refusal,
+    server::{TestServer, spec},
+};
 use tonic::Code;
 
 use super::Vectors;
@@ -63,7 +67,7 @@ async fn the_length_of_the_tokenizers_configuration_is_a_limit_however_large_the
     config["model_max_length"] = 32.into();
     config["padding"] = "x".repeat(2 << 20).into();
     std::fs::write(&file, serde_json::to_vec(&config)?)?;
-    server.load_path(&path).await?;
+    server.client.load("m").spec(spec(&path)).wait().await?;
     let ask = |tokens| {
         let input = text(tokens, Embedding::Gemma);
         server.client.embed("m").input(input).send()
