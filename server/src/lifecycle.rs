@@ -2,11 +2,11 @@
 //!
 //! [`Fleet`] is the way in. It only puts together and passes on: the `loader` is for loads and unloads, the `switch`er moves
 //! aliases, `sessions` hold models, the `registry` changes what is registered, `routing` admits requests, the `reconciler`
-//! brings back what was asked for, the `history_sampler` keeps histories. They share a [`context`], which knows none of them. Behind
-//! it each model has one `driver` task, the only one that changes the model's state; everybody else sends it a `command` or
-//! reads what it publishes. An `inspection` looks ahead of a reload, and a `file_watch` sees changes of files. `memory` decides who
-//! fits, `eviction` and `memory_pressure` make room; `devices` chooses GPUs, and `device_release` sees to it that they have their memory
-//! back.
+//! brings back what was asked for, the `history_sampler` keeps histories. They share a [`context`], which knows none of them. What
+//! is wanted of models, and who holds them, is written by the `desired_state` alone, which also has their locks. Behind it each model
+//! has one `driver` task, the only one that changes the model's state; everybody else sends it a `command` or reads what it
+//! publishes. An `inspection` looks ahead of a reload, and a `file_watch` sees changes of files. `memory` decides who fits, `eviction`
+//! and `memory_pressure` make room; `devices` chooses GPUs, and `device_release` sees to it that they have their memory back.
 
 mod activity;
 mod admission;
@@ -14,6 +14,7 @@ mod built_in_engine;
 mod command;
 mod context;
 mod deletions;
+mod desired_state;
 mod device_release;
 mod devices;
 mod driver;
@@ -32,6 +33,7 @@ mod load_slots;
 mod loader;
 mod memory;
 mod memory_pressure;
+mod name_locks;
 mod reconciler;
 mod registry;
 mod routing;

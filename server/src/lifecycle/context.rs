@@ -15,8 +15,8 @@ pub use find::{FindError, UnknownModel};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    LifecycleLimits, built_in_engine::BuiltInEngine, deletions::Deletions, devices::Devices,
-    holders::Holders, load_slots::LoadSlots, memory::MemoryAdmission, source::ModelRoots,
+    LifecycleLimits, built_in_engine::BuiltInEngine, devices::Devices, holders::Holders,
+    load_slots::LoadSlots, memory::MemoryAdmission, source::ModelRoots,
     tracked_model::TrackedModel,
 };
 use crate::{
@@ -78,10 +78,8 @@ pub(super) struct Context {
     pub(super) metrics: ModelMetrics,
     pub(super) memory: MemoryAdmission,
     pub(super) devices: Arc<Devices>,
+    /// To be read.
     pub(super) holders: Holders,
-    /// Held from the commit of what was asked for until that is in the queue of its driver.
-    pub(super) desired_state_lock: tokio::sync::Mutex<()>,
-    pub(super) deletions: Deletions,
     /// No more loads are begun.
     pub(super) closing: CancellationToken,
     pub(super) prepared: Option<Arc<PreparedCache>>,
@@ -91,13 +89,11 @@ pub(super) struct Context {
     models: Mutex<BTreeMap<ModelId, Arc<TrackedModel>>>,
     /// Required models that have been neither READY nor FAILED since the start.
     awaiting_first_outcome: Mutex<BTreeSet<ModelId>>,
-    /// Models that were to be loaded when the server started, whose turn has not come and which nobody has unloaded since.
-    pending_reconcile: Mutex<BTreeSet<ModelId>>,
 }
 
 impl Context {
-    /// No model is tracked yet.
-    pub(super) fn new(resources: Resources) -> Arc<Self> {
+    /// No model is tracked yet. Who holds them is written elsewhere.
+    pub(super) fn new(resources: Resources, holders: Holders) -> Arc<Self> {
         Arc::new(Self {
             catalog: resources.catalog,
             event_log: resources.event_log,
@@ -116,16 +112,13 @@ impl Context {
             metrics: resources.metrics,
             memory: resources.memory,
             devices: resources.devices,
-            holders: Holders::default(),
-            desired_state_lock: tokio::sync::Mutex::default(),
-            deletions: Deletions::default(),
+            holders,
             closing: CancellationToken::new(),
             prepared: resources.prepared,
             end_drivers: CancellationToken::new(),
             worker_config: Arc::new(resources.worker_config),
             models: Mutex::default(),
             awaiting_first_outcome: Mutex::default(),
-            pending_reconcile: Mutex::default(),
         })
     }
 
@@ -190,52 +183,8 @@ impl Context {
         }
     }
 
-    /// The reconciler begins, and will come to these models one after the other.
-    pub(super) fn begin_reconcile(&self, models: impl IntoIterator<Item = ModelId>) {
-        self.pending_reconcile().extend(models);
-    }
-
-    /// It is the turn of the model `id`. Says whether it is still to be loaded: whether nobody has unloaded it since the
-    /// reconciler began. Under the desired-state lock.
-    pub(super) fn claim_for_reconcile(&self, id: &ModelId) -> bool {
-        self.pending_reconcile().remove(id)
-    }
-
-    /// The desired-state lock, and the model that `name` stands for, of which no deletion is under way. Safe to cancel.
-    pub(super) async fn lock_desired_state(
-        &self,
-        name: &ModelId,
-    ) -> (tokio::sync::MutexGuard<'_, ()>, ModelId) {
-        loop {
-            let guard = self.desired_state_lock.lock().await;
-            let id = self.catalog.resolve(name);
-            if self.deletions.under_way(&id).is_none() {
-                return (guard, id);
-            }
-            drop(guard);
-            self.deletions.ended(&id).await;
-        }
-    }
-
-    /// What is asked for of the model `id`, after that was committed, under the desired-state lock: nobody else writes it.
-    /// The reconciler leaves alone what nobody asks for any more.
-    pub(super) fn note_desired(&self, id: &ModelId, desired: bool) {
-        if !desired {
-            self.pending_reconcile().remove(id);
-        }
-        if let Some(model) = self.model(id) {
-            model.update_facts(|facts| facts.desired = desired);
-        }
-    }
-
     fn models(&self) -> MutexGuard<'_, BTreeMap<ModelId, Arc<TrackedModel>>> {
         self.models.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn pending_reconcile(&self) -> MutexGuard<'_, BTreeSet<ModelId>> {
-        self.pending_reconcile
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn awaiting_first_outcome(&self) -> MutexGuard<'_, BTreeSet<ModelId>> {

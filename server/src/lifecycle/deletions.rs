@@ -26,7 +26,7 @@ pub(super) struct Deletion<'a> {
 }
 
 impl Deletions {
-    /// The deletion of the model `id`, of which none is under way, begins. Only under the desired-state lock.
+    /// The deletion of the model `id`, of which none is under way, begins. Only under the lock of the model.
     pub(super) fn begin(&self, id: &ModelId) -> Deletion<'_> {
         let ended = CancellationToken::new();
         self.lock().insert(id.clone(), ended.clone());
@@ -42,7 +42,7 @@ impl Deletions {
         self.lock().get(id).cloned()
     }
 
-    /// Waits until no deletion of the model `id` is under way. Not under the desired-state lock. Safe to cancel.
+    /// Waits until no deletion of the model `id` is under way. Not under the lock of the model. Safe to cancel.
     pub(super) async fn ended(&self, id: &ModelId) {
         while let Some(ended) = self.under_way(id) {
             ended.cancelled().await;

@@ -9,8 +9,9 @@ use super::{
     admission::Permit,
     command::{DriverCommand, LoadTicket, UnloadCommand, UnloadReport},
     context::{Context, FindError, Resources, UnknownModel},
+    desired_state::DesiredState,
     history_sampler::HistorySampling,
-    holders::Holder,
+    holders::{Holder, HoldersWriter},
     loader::{LoadError, LoadOptions, Loader, UnloadError, UnloadOptions},
     memory_pressure,
     reconciler::Reconciler,
@@ -31,6 +32,7 @@ use crate::{
 /// All models. Cheap to share; ends with [`Fleet::shutdown`].
 pub struct Fleet {
     context: Arc<Context>,
+    desired_state: Arc<DesiredState>,
     sessions: Arc<Sessions>,
     loader: Arc<Loader>,
     switcher: Arc<Switcher>,
@@ -43,9 +45,11 @@ impl Fleet {
     /// A fleet without models.
     pub fn new(resources: Resources) -> Arc<Self> {
         let supervisor = resources.supervisor.clone();
-        let context = Context::new(resources);
-        let sessions = Sessions::new(context.clone());
-        let loader = Loader::new(context.clone(), sessions.clone());
+        let holders = HoldersWriter::default();
+        let context = Context::new(resources, holders.holders().clone());
+        let desired_state = DesiredState::new(context.clone(), holders);
+        let sessions = Sessions::new(context.clone(), desired_state.clone());
+        let loader = Loader::new(context.clone(), desired_state.clone(), sessions.clone());
         let switcher = Switcher::new(context.clone(), loader.clone());
         let probe = supervisor.liveness_probe("session-expiry", sessions::EXPIRY_INTERVAL);
         let expiry = sessions.clone().expire(probe);
@@ -58,6 +62,7 @@ impl Fleet {
             router: Router::new(context.clone(), loader.clone(), switcher.clone()),
             reconciler: Reconciler::new(context.clone(), loader.clone(), switcher.clone()),
             context,
+            desired_state,
             sessions,
             loader,
             switcher,
@@ -105,7 +110,12 @@ impl Fleet {
 
     /// Restores the models' histories, then takes a sample of each model in every `interval`, with a task of `tasks`.
     pub fn sample_history(&self, interval: Duration, tasks: &Tasks) -> HistorySampling {
-        HistorySampling::start(self.context.clone(), interval, tasks)
+        HistorySampling::start(
+            self.context.clone(),
+            self.desired_state.clone(),
+            interval,
+            tasks,
+        )
     }
 }
 

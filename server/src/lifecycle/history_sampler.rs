@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{context::Context, driver::track, usage::HistorySample};
+use super::{context::Context, desired_state::DesiredState, usage::HistorySample};
 use crate::{
     catalog::KeptSample,
     model::ModelId,
@@ -31,6 +31,7 @@ pub struct HistorySampling {
 
 struct HistorySampler {
     context: Arc<Context>,
+    desired_state: Arc<DesiredState>,
     interval: Duration,
 }
 
@@ -42,9 +43,18 @@ const MODELS_PER_BATCH: usize = 1000;
 
 impl HistorySampling {
     /// Restores what the catalog holds of the models, then samples them in every `interval`.
-    pub(super) fn start(context: Arc<Context>, interval: Duration, tasks: &Tasks) -> Self {
+    pub(super) fn start(
+        context: Arc<Context>,
+        desired_state: Arc<DesiredState>,
+        interval: Duration,
+        tasks: &Tasks,
+    ) -> Self {
         let stop = CancellationToken::new();
-        let sampler = HistorySampler { context, interval };
+        let sampler = HistorySampler {
+            context,
+            desired_state,
+            interval,
+        };
         let probe = tasks.supervisor().liveness_probe("history", interval);
         let task = tasks.critical("history", sampler.run(stop.clone(), probe));
         Self { stop, task }
@@ -95,9 +105,7 @@ impl HistorySampler {
         }
         for (id, samples) in of_models {
             // One that was deleted has no history.
-            if let Ok(entry) = self.context.find(&id).await
-                && let Some(model) = track(&self.context, &entry)
-            {
+            if let Ok(Some(model)) = self.desired_state.track(&id).await {
                 model.restore_history(samples);
             }
         }

@@ -1,20 +1,25 @@
 //! Who holds which models: sessions, and switches that are under way.
 //!
-//! Invariants: a model is in the map exactly as long as somebody holds it; holders are added under
-//! `desired_state_lock` only, so that what was checked under it holds as long. They may go at any time.
+//! Invariants: a model is in the map exactly as long as somebody holds it; there is one [`HoldersWriter`], which
+//! `desired_state` has. Holders are added under the lock of the model only, so that what was checked under it holds as long.
+//! They may go at any time.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use super::session_id::SessionName;
 use crate::model::{ModelId, SwitchId};
 
-/// Who holds which models.
+/// Who holds which models, for everybody to read. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Holders(Arc<Mutex<BTreeMap<ModelId, BTreeSet<Holder>>>>);
+
+/// Changes who holds which models.
 #[derive(Debug, Default)]
-pub(super) struct Holders(Mutex<BTreeMap<ModelId, BTreeSet<Holder>>>);
+pub(super) struct HoldersWriter(Holders);
 
 /// Somebody who holds a model, by a name that everybody may see.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,15 +30,21 @@ pub enum Holder {
     Switch(SwitchId),
 }
 
-impl Holders {
+impl HoldersWriter {
+    /// What others read.
+    pub(super) fn holders(&self) -> &Holders {
+        &self.0
+    }
+
     /// `holder` holds `model`. Says whether it did not before.
     pub(super) fn add(&self, model: &ModelId, holder: Holder) -> bool {
-        self.lock().entry(model.clone()).or_default().insert(holder)
+        let mut models = self.0.lock();
+        models.entry(model.clone()).or_default().insert(holder)
     }
 
     /// `holder` holds `model` no more. Says whether nobody does now.
     pub(super) fn remove(&self, model: &ModelId, holder: &Holder) -> bool {
-        let mut models = self.lock();
+        let mut models = self.0.lock();
         let Some(holders) = models.get_mut(model) else {
             return true;
         };
@@ -46,10 +57,12 @@ impl Holders {
     }
 
     /// Nobody holds `model` any more.
-    pub(super) fn release(&self, model: &ModelId) {
-        self.lock().remove(model);
+    pub(super) fn remove_all(&self, model: &ModelId) {
+        self.0.lock().remove(model);
     }
+}
 
+impl Holders {
     /// Who holds `model`.
     pub(super) fn of(&self, model: &ModelId) -> Vec<Holder> {
         let models = self.lock();

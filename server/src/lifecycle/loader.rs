@@ -1,7 +1,6 @@
 //! Loads and unloads, as they are asked for.
 //!
-//! What was asked for is committed to the catalog before a driver hears of it, and before anybody is answered
-//! that it was heard. Both happen under one lock, so that what is on disk is what the driver heard last.
+//! Here is decided whether something may be loaded or unloaded, with the model locked from then on; the [`DesiredState`] does it.
 
 mod check;
 mod dispatch;
@@ -11,21 +10,19 @@ mod unload;
 use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, future, stream};
-use tokio::sync::MutexGuard;
 pub use unload::{UnloadError, UnloadOptions};
 
 use super::{
     command::{LoadInstruction, LoadTicket, Replacement},
     context::{Context, UnknownModel},
+    desired_state::{DesiredState, LockedModel},
     inspection::{Inspector, ReloadRefused, TooManyReloads},
     session_id::SessionId,
-    sessions::{Sessions, UnknownSession, release_hold},
+    sessions::{Sessions, UnknownSession},
     source::SourceError,
 };
 use crate::{
-    catalog::{
-        CatalogEntry, LoadRequest, OnConflict, RegisterError, RegisterOutcome, StorageError,
-    },
+    catalog::{CatalogEntry, OnConflict, RegisterError, StorageError},
     model::{Failure, ModelId, Reason, Source, Spec, StateKind},
 };
 
@@ -88,11 +85,9 @@ pub enum LoadError {
     ModelTaskFailed,
 }
 
-/// A load that may be dispatched: what was checked holds for as long as the desired state is locked.
+/// A load that may be dispatched: what was checked holds for as long as the model is locked.
 struct CheckedLoad<'a> {
-    guard: MutexGuard<'a, ()>,
-    /// The model that is to be loaded.
-    id: ModelId,
+    locked: LockedModel<'a>,
     /// The worker that is to be replaced, if one is.
     replacement: Option<Replacement>,
 }
@@ -100,6 +95,7 @@ struct CheckedLoad<'a> {
 /// Loads and unloads models.
 pub(super) struct Loader {
     context: Arc<Context>,
+    desired_state: Arc<DesiredState>,
     sessions: Arc<Sessions>,
     inspector: Inspector,
 }
@@ -111,10 +107,15 @@ const CHECKS_AT_ONCE: usize = 16;
 const DEMO: &str = "demo";
 
 impl Loader {
-    pub(super) fn new(context: Arc<Context>, sessions: Arc<Sessions>) -> Arc<Self> {
+    pub(super) fn new(
+        context: Arc<Context>,
+        desired_state: Arc<DesiredState>,
+        sessions: Arc<Sessions>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             inspector: Inspector::new(context.clone()),
             context,
+            desired_state,
             sessions,
         })
     }
@@ -122,6 +123,11 @@ impl Loader {
     /// What all parts of the lifecycle share.
     pub(super) fn context(&self) -> &Arc<Context> {
         &self.context
+    }
+
+    /// What is wanted of models.
+    pub(super) fn desired_state(&self) -> &Arc<DesiredState> {
+        &self.desired_state
     }
 
     /// Loads the model that `name` stands for. Answers when its driver has taken the instruction.
@@ -134,44 +140,48 @@ impl Loader {
         name: &ModelId,
         options: LoadOptions,
     ) -> Result<LoadTicket, LoadError> {
-        let CheckedLoad {
-            guard,
-            id,
-            replacement,
-        } = self.prepare_dispatch(name, &options).await?;
+        let checked = self.prepare_dispatch(name, &options).await?;
+        let id = checked.locked.id().clone();
         let held = match &options.session {
-            Some(session) => Some(self.sessions.hold(session, &id)?),
+            Some(session) => Some(self.sessions.hold(session, &checked.locked)?),
             None => None,
         };
-        let desired = held.is_none();
-        let on_conflict = OnConflict::of(options.reload == Reload::Always);
-        let entry = self.register(name, options.spec, on_conflict, desired);
-        let ticket = match entry.await {
-            Ok(entry) => {
-                if desired {
-                    self.context.note_desired(&id, true);
-                }
-                let instruction = LoadInstruction {
-                    replaces: replacement,
-                    may_evict: options.may_evict,
-                    clear_fatal_prompt: true,
-                    ..LoadInstruction::by_the_server(options.timeout)
-                };
-                self.dispatch_and_unlock(guard, entry, instruction).await
-            }
-            Err(error) => Err(error),
-        };
+        let ticket = self.dispatch(checked, options).await;
         if let Some((holder, is_new)) = held {
             // A session may have ended before the model's driver heard of the load.
             let ended = !self.context.holders.of(&id).contains(&holder);
             if ended {
-                release_hold(&self.context, &id, &holder);
+                self.desired_state.release(&id, &holder);
             } else if is_new && ticket.as_ref().is_err_and(|error| !error.may_have_begun()) {
                 // What was refused changes nothing: the model stays as it is. A driver that hangs may come to it.
-                self.context.holders.remove(&id, &holder);
+                self.desired_state.release_and_keep(&id, &holder);
             }
         }
         ticket
+    }
+
+    /// Gives the instruction to the driver of the model, and waits until it has taken it.
+    async fn dispatch(
+        &self,
+        checked: CheckedLoad<'_>,
+        options: LoadOptions,
+    ) -> Result<LoadTicket, LoadError> {
+        let CheckedLoad {
+            locked,
+            replacement,
+        } = checked;
+        let on_conflict = OnConflict::of(options.reload == Reload::Always);
+        let spec = self.spec_to_load(locked.id(), options.spec).await?;
+        let spec = spec.map(|spec| (spec, on_conflict));
+        let instruction = LoadInstruction {
+            replaces: replacement,
+            may_evict: options.may_evict,
+            clear_fatal_prompt: true,
+            ..LoadInstruction::by_the_server(options.timeout)
+        };
+        let desired = options.session.is_none();
+        let queued = locked.load(spec, desired, instruction).await;
+        self.ticket(queued).await
     }
 
     /// As [`Self::load`], for each of `names`, in their order. As many at once are inspected first as may be.
@@ -215,32 +225,7 @@ impl Loader {
             may_evict: true,
             ..LoadInstruction::by_the_server(self.context.limits.load_timeout)
         };
-        self.dispatch_and_wait(entry, instruction).await
-    }
-
-    /// The entry of `name`, registered if it was not and to stay loaded if `desired`, in one step.
-    async fn register(
-        &self,
-        name: &ModelId,
-        spec: Option<Spec>,
-        on_conflict: OnConflict,
-        desired: bool,
-    ) -> Result<CatalogEntry, LoadError> {
-        let request = LoadRequest {
-            name: name.clone(),
-            spec: self
-                .spec_to_load(name, spec)
-                .await?
-                .map(|spec| (spec, on_conflict)),
-            desired,
-        };
-        match self.context.catalog.request_load(request).await {
-            Ok(RegisterOutcome { before, after }) => {
-                self.context.announce(before.as_ref(), &after).await;
-                Ok(after)
-            }
-            Err(error) => Err(self.not_registered(error).await),
-        }
+        self.load_and_wait(&entry, instruction).await
     }
 
     /// `spec`, or that of the demo model, which need not be registered: its name is enough.

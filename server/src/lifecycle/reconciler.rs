@@ -49,7 +49,8 @@ impl Reconciler {
         let required = found.iter().filter(|entry| entry.spec.required);
         self.context
             .await_required(required.map(|entry| entry.id.clone()));
-        self.context
+        self.loader
+            .desired_state()
             .begin_reconcile(found.iter().map(|entry| entry.id.clone()));
         failpoint::hold("reconcile", None).await;
         for entry in found {
@@ -73,11 +74,11 @@ impl Reconciler {
     ///
     /// See [`LoadError`].
     async fn reconcile_model(&self, found: CatalogEntry) -> Result<(), LoadError> {
-        let guard = self.context.desired_state_lock.lock().await;
         let id = found.id.clone();
-        let is_left = self.context.claim_for_reconcile(&id);
-        let entry = self.context.catalog.get(&id).await?;
-        let Some(mut entry) = entry.filter(|entry| entry.uid == found.uid) else {
+        let locked = self.loader.desired_state().lock_at_once(&id).await;
+        let is_left = locked.claim_for_reconcile();
+        let entry = locked.entry().await?;
+        let Some(entry) = entry.filter(|entry| entry.uid == found.uid) else {
             self.context.record_first_outcome(&id);
             return Ok(());
         };
@@ -96,19 +97,14 @@ impl Reconciler {
             self.context.record_first_outcome(&id);
             return Ok(());
         }
-        self.context.note_desired(&id, true);
-        entry.desired = true;
         let instruction = LoadInstruction {
             crashed,
             // The others have what the required ones leave.
             may_evict: entry.spec.required,
             ..LoadInstruction::by_the_server(self.context.limits.load_timeout)
         };
-        let dispatched = self
-            .loader
-            .dispatch_and_unlock(guard, entry, instruction)
-            .await;
-        dispatched.map(drop)
+        let queued = locked.load_at_start(entry, instruction).await;
+        self.loader.ticket(queued).await.map(drop)
     }
 }
 

@@ -10,6 +10,7 @@ use futures::future::join_all;
 use super::{
     command::UnloadReport,
     context::{Context, UnknownModel},
+    desired_state::DesiredState,
     loader::{Loader, UnloadError, UnloadOptions},
     source::SourceError,
 };
@@ -96,8 +97,10 @@ impl Registry {
     ) -> Result<CatalogEntry, RegistryError> {
         self.check_open()?;
         self.loader.check_sources(&new.spec).await?;
+        let desired_state = self.desired_state();
+        let mut locked = desired_state.lock_to_create(&new.id, &new.aliases).await;
         let entry = self.context.catalog.create(new, request).await?;
-        self.context.announce(None, &entry).await;
+        locked.announce(None, &entry).await;
         // No transition shows it, as one does for a model that is registered by its load.
         self.context
             .event_log
@@ -129,14 +132,14 @@ impl Registry {
         request: Option<ResponseToStore>,
     ) -> Result<(CatalogEntry, bool), RegistryError> {
         self.check_change(&change).await?;
-        // Under the desired-state lock: none that was checked meets another entry than it saw.
-        let (_guard, _) = self.context.lock_desired_state(id).await;
-        let updated = self.context.catalog.update(id, change, request).await;
+        // With the model locked: no load that was checked meets another entry than it saw.
+        let aliases = change.aliases.as_deref().unwrap_or_default();
+        let mut locked = self.desired_state().lock_to_update(id, aliases).await;
+        let catalog = &self.context.catalog;
+        let updated = catalog.update(locked.id(), change, request).await;
         let updated = updated.map_err(|error| RegistryError::Update(id.clone(), error))?;
         let reload = self.context.needs_reload(&updated.after);
-        self.context
-            .announce(Some(&updated.before), &updated.after)
-            .await;
+        locked.announce(Some(&updated.before), &updated.after).await;
         Ok((updated.after, reload))
     }
 
@@ -173,23 +176,20 @@ impl Registry {
     ) -> Result<Option<UnloadReport>, RegistryError> {
         let refused = |error| RegistryError::Delete(id.clone(), error);
         self.check_open()?;
-        let (guard, _) = self.context.lock_desired_state(id).await;
+        let locked = self.desired_state().lock(id).await;
         // Nothing is ended or unloaded for a call that is refused; from here on nobody changes the entry.
         let checked = self.context.catalog.check_delete(id, etag, force).await;
         checked.map_err(refused)?;
-        let _deletion = self.context.deletions.begin(id);
-        drop(guard);
+        let _deletion = locked.begin_deletion();
         let report = self.end_for_deletion(id, force).await?;
-        let guard = self.context.desired_state_lock.lock().await;
+        let _locked = self.desired_state().lock_at_once(id).await;
         let deleted = self
             .context
             .catalog
             .delete(id, None, force, request(report))
             .await;
         deleted.map_err(refused)?;
-        drop(guard);
-        // A load that has come meanwhile, and was refused, may have tracked it once more.
-        self.context.end_driver(id).await;
+        // Nobody has tracked it once more, or registered another under its id.
         self.context.event_log.remove(id);
         Ok(report)
     }
@@ -263,6 +263,10 @@ impl Registry {
             self.loader.check_sources(spec).await?;
         }
         Ok(())
+    }
+
+    fn desired_state(&self) -> &DesiredState {
+        self.loader.desired_state()
     }
 
     fn check_open(&self) -> Result<(), RegistryError> {

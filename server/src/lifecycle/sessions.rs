@@ -13,6 +13,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     context::Context,
+    desired_state::{DesiredState, LockedModel},
     holders::Holder,
     session_id::{SessionId, SessionName},
 };
@@ -50,6 +51,7 @@ pub struct TooManySessions(pub usize);
 /// The sessions that are open.
 pub(super) struct Sessions {
     context: Arc<Context>,
+    desired_state: Arc<DesiredState>,
     open: Mutex<BTreeMap<SessionId, OpenSession>>,
     changed: Notify,
 }
@@ -70,9 +72,10 @@ const MAX_SESSIONS: usize = 10_000;
 
 impl Sessions {
     /// No session is open yet.
-    pub(super) fn new(context: Arc<Context>) -> Arc<Self> {
+    pub(super) fn new(context: Arc<Context>, desired_state: Arc<DesiredState>) -> Arc<Self> {
         Arc::new(Self {
             context,
+            desired_state,
             open: Mutex::default(),
             changed: Notify::new(),
         })
@@ -138,20 +141,20 @@ impl Sessions {
     pub(super) fn close(&self, id: &SessionId) -> Result<Vec<ModelId>, UnknownSession> {
         let removed = self.lock().remove(id);
         let closed = removed.ok_or(UnknownSession)?;
-        Ok(release_holds(&self.context, closed.name))
+        Ok(self.release_holds(closed.name))
     }
 
-    /// The session `id` holds `model` from now on. Says whether it did not before. Only under the desired-state lock.
+    /// The session `id` holds `model` from now on. Says whether it did not before.
     pub(super) fn hold(
         &self,
         id: &SessionId,
-        model: &ModelId,
+        model: &LockedModel<'_>,
     ) -> Result<(Holder, bool), UnknownSession> {
         let sessions = self.lock();
         let open = sessions.get(id).ok_or(UnknownSession)?;
         // Under the lock: a session that lapses this moment lets go of this model too.
         let holder = Holder::Session(open.name.clone());
-        let is_new = self.context.holders.add(model, holder.clone());
+        let is_new = model.hold(holder.clone());
         Ok((holder, is_new))
     }
 
@@ -166,12 +169,20 @@ impl Sessions {
                 () = tokio::time::sleep(EXPIRY_INTERVAL) => {}
                 () = until(next) => {
                     for name in self.remove_expired() {
-                        let unloading = release_holds(&self.context, name.clone());
+                        let unloading = self.release_holds(name.clone());
                         tracing::info!(session = %name, models = unloading.len(), "session lapsed");
                     }
                 }
             }
         }
+    }
+
+    /// Lets go of the models of a session that has ended. Gives those that are unloaded for it, as nobody else wants them.
+    fn release_holds(&self, session: SessionName) -> Vec<ModelId> {
+        let holder = Holder::Session(session);
+        let mut models = self.context.holders.held_by(&holder);
+        models.retain(|model| self.desired_state.release(model, &holder));
+        models
     }
 
     fn find(&self, id: &SessionId) -> Result<OpenSession, UnknownSession> {
@@ -214,30 +225,4 @@ async fn until(time: Option<Instant>) {
         Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
     }
-}
-
-/// Lets go of the models of a session that has ended, and unloads those that nobody wants any more.
-fn release_holds(context: &Arc<Context>, session: SessionName) -> Vec<ModelId> {
-    let holder = Holder::Session(session);
-    let mut unloading = Vec::new();
-    for model in context.holders.held_by(&holder) {
-        if release_hold(context, &model, &holder) {
-            unloading.push(model);
-        }
-    }
-    unloading
-}
-
-/// `holder` holds `model` no more. Unloads the model if nobody else wants it, and says whether it does.
-pub(super) fn release_hold(context: &Arc<Context>, model: &ModelId, holder: &Holder) -> bool {
-    let free = context.holders.remove(model, holder);
-    let unwanted = context
-        .model(model)
-        .filter(|model| free && !model.facts().desired && model.status().state.is_active());
-    let Some(unwanted) = unwanted else {
-        return false;
-    };
-    // Somebody may come to want it before its driver hears of this.
-    unwanted.release();
-    true
 }

@@ -15,10 +15,11 @@ use std::{
 use self::{job::SwitchJob, switches::Switches};
 use super::{
     context::Context,
+    desired_state::BegunSwitch,
     loader::{LoadError, LoadOptions, Loader},
 };
 use crate::{
-    catalog::{CatalogEntry, LoadRequest, OnConflict, RegisterOutcome, StorageError},
+    catalog::{CatalogEntry, StorageError},
     model::{
         Failure, ModelId, Reason, Spec, StateKind, Switch, SwitchId, SwitchOutcome, SwitchStrategy,
     },
@@ -96,44 +97,47 @@ impl Switcher {
         options: SwitchOptions,
     ) -> Result<SwitchTicket, SwitchError> {
         self.check_switch(alias, to, &options).await?;
-        // Under the desired-state lock: what was found so is so until all of it is written.
-        let guard = self.context.desired_state_lock.lock().await;
-        self.check_alias(alias).await?;
-        let spec = self.loader.spec_to_load(to, options.spec.clone()).await;
-        let request = LoadRequest {
-            name: to.clone(),
-            spec: spec
-                .map_err(LoadError::from)?
-                .map(|spec| (spec, OnConflict::Refuse)),
-            desired: false,
-        };
-        let plan = Plan {
-            context: self.context.clone(),
-            alias: alias.clone(),
-            from: self.target_of(alias),
-            strategy: options.strategy,
-        };
-        let make = move |to: &CatalogEntry| plan.switch(to);
-        let (requested, switch) = match self.context.catalog.begin_switch(request, make).await {
-            Ok(begun) => begun,
-            Err(error) => return Err(self.loader.not_registered(error).await.into()),
-        };
-        let RegisterOutcome { before, after: to } = requested;
-        self.context.announce(before.as_ref(), &to).await;
-        self.switches.put(&switch);
-        let estimate = self.estimate(&to);
+        let begun = self.record(alias, to, &options).await?;
+        let switch = begun.switch.clone();
+        let estimate = self.estimate(&begun.to);
         let job = Arc::new(SwitchJob::new(
             self.loader.clone(),
             self.switches.clone(),
-            switch.clone(),
-            to,
+            begun,
             options.drain_timeout,
             options.timeout,
         ));
-        drop(guard);
         self.context.event_log.switched(switch.clone());
         self.begin(job);
         Ok(SwitchTicket { switch, estimate })
+    }
+
+    /// Begins the switch on disk, if the alias can be switched.
+    async fn record(
+        &self,
+        alias: &ModelId,
+        to: &ModelId,
+        options: &SwitchOptions,
+    ) -> Result<BegunSwitch, SwitchError> {
+        let locked = self.loader.desired_state().lock_switch(alias, to).await;
+        self.check_alias(alias).await?;
+        let spec = options.spec.clone();
+        let spec = self.loader.spec_to_load(locked.to(), spec).await;
+        let spec = spec.map_err(LoadError::from)?;
+        let plan = Plan {
+            context: self.context.clone(),
+            alias: alias.clone(),
+            from: locked.from().cloned(),
+            strategy: options.strategy,
+        };
+        let make = move |to: &CatalogEntry| plan.switch(to);
+        let begun = match locked.begin(spec, make).await {
+            Ok(begun) => begun,
+            Err(error) => return Err(self.loader.not_registered(error).await.into()),
+        };
+        // While the alias is locked: nobody else finds that it can be switched.
+        self.switches.put(begun.switch());
+        Ok(begun.announce().await)
     }
 
     /// Carries `job` out. What a panic leaves of it goes back, or to its end where the alias has moved.
@@ -209,12 +213,6 @@ impl Switcher {
             self.switches.put(&switch);
         }
         Ok(())
-    }
-
-    /// The model that `alias` stands for, if there is such an alias.
-    fn target_of(&self, alias: &ModelId) -> Option<ModelId> {
-        let resolved = self.context.catalog.resolve(alias);
-        (resolved != *alias).then_some(resolved)
     }
 
     fn estimate(&self, to: &CatalogEntry) -> Option<Duration> {

@@ -1,7 +1,7 @@
 //! One model: what everybody sees of it, and how its driver is reached.
 //!
 //! Who writes what: the driver's publication alone writes the status, which the model shows; of the [`ModelFacts`], whether the
-//! model is desired is written with the catalog, under the lock of the desired state, and the rest by the driver.
+//! model is desired is written by the `desired_state`, together with the catalog, and the rest by the driver.
 
 use std::{
     sync::{
@@ -240,7 +240,7 @@ impl TrackedModel {
         self.stuck.send_if_modified(std::mem::take)
     }
 
-    /// Changes what is known. Only the driver and the fleet do, and never the same fields.
+    /// Changes what is known. Only the driver and the `desired_state` do, and never the same fields.
     pub(super) fn update_facts(&self, mut change: impl FnMut(&mut ModelFacts)) {
         self.facts.rcu(|facts| {
             let mut facts = ModelFacts::clone(facts);

@@ -57,6 +57,14 @@ pub enum SwitchOutcome {
     RollbackFailed,
 }
 
+impl Switch {
+    /// The new model, and the old one where that is another.
+    pub fn models(&self) -> impl Iterator<Item = &ModelId> {
+        let old = self.from.iter().filter(|old| **old != self.to);
+        std::iter::once(&self.to).chain(old)
+    }
+}
+
 impl SwitchId {
     /// A new id; later ones sort behind earlier ones.
     pub fn random() -> Self {

@@ -100,6 +100,15 @@ impl Spawner {
     }
 }
 
+#[cfg(test)]
+impl Spawner {
+    /// One that starts nothing, and reaps nothing that belongs to other tests.
+    pub fn idle() -> Self {
+        let (requests, _) = mpsc::channel(1);
+        Self { requests }
+    }
+}
+
 /// Has the thread look for processes to reap whenever children have ended, for as long as there is a spawner.
 async fn reap(mut ends: Signal, requests: mpsc::WeakSender<Request>) {
     while ends.recv().await.is_some() {

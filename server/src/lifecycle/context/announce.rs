@@ -1,11 +1,9 @@
 //! Notifies watchers and drivers of what was changed in the catalog.
 
-use std::sync::Arc;
-
 use super::Context;
 use crate::{
     catalog::CatalogEntry,
-    lifecycle::{command::DriverCommand, tracked_model::TrackedModel},
+    lifecycle::command::DriverCommand,
     model::{ModelId, Status},
 };
 
@@ -64,16 +62,6 @@ impl Context {
             self.remove(id);
         }
         Some(ended)
-    }
-
-    /// The entry that a driver was tracked with is no longer registered.
-    pub(in crate::lifecycle) async fn untrack(&self, entry: &CatalogEntry) {
-        let of_it = |model: &Arc<TrackedModel>| model.facts().entry.uid == entry.uid;
-        if self.model(&entry.id).is_some_and(|model| of_it(&model))
-            && self.end_driver(&entry.id).await == Some(true)
-        {
-            self.event_log.remove(&entry.id);
-        }
     }
 
     /// The aliases of the model `id` may have been changed.

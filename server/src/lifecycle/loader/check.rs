@@ -51,18 +51,20 @@ impl Loader {
         for _ in 0..MAX_INSPECTIONS {
             let replacement = self.prepare(name, options).await?;
             failpoint::hold("load-order", Some(name.as_str())).await;
-            let (guard, id) = self.context.lock_desired_state(name).await;
+            let locked = self.desired_state.lock(name).await;
             if self.context.is_closing() {
                 return Err(LoadError::ShuttingDown);
             }
             let is_inspected = match &replacement {
-                Some(replacement) => self.is_inspected(&id, options, replacement).await?,
+                Some(replacement) => {
+                    let id = locked.id();
+                    self.is_inspected(id, options, replacement).await?
+                }
                 None => true,
             };
             if is_inspected {
                 return Ok(CheckedLoad {
-                    guard,
-                    id,
+                    locked,
                     replacement,
                 });
             }

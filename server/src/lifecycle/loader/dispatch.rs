@@ -1,16 +1,9 @@
 //! Instructions to the drivers of models, and what these reply.
 
-use std::sync::Arc;
-
-use tokio::sync::{MutexGuard, oneshot};
-use tracing::Span;
-
 use super::{
     super::{
-        command::{DriverCommand, LoadCommand, LoadInstruction, LoadTicket},
-        driver::track,
-        driver_reply::DriverReply,
-        tracked_model::TrackedModel,
+        command::{LoadInstruction, LoadTicket},
+        desired_state::{NotQueued, QueuedLoad},
     },
     LoadError, Loader,
 };
@@ -19,69 +12,21 @@ use crate::{
     model::{Failure, Reason},
 };
 
-/// A load that a driver was told to begin.
-struct QueuedLoad {
-    model: Arc<TrackedModel>,
-    ticket: DriverReply<LoadTicket>,
-}
-
 impl Loader {
-    /// Gives the instruction to the driver of the model of `entry`, and waits until it has taken it.
-    async fn dispatch(
-        &self,
-        entry: CatalogEntry,
-        instruction: LoadInstruction,
-    ) -> Result<LoadTicket, LoadError> {
-        let queued = self.enqueue(entry, instruction).await?;
-        self.ticket(queued).await
-    }
-
-    /// As [`Self::dispatch`], under the desired-state lock, which is given up as soon as the instruction is in the driver's queue: it
-    /// comes to those of others after this one.
-    pub(in crate::lifecycle) async fn dispatch_and_unlock(
-        &self,
-        guard: MutexGuard<'_, ()>,
-        entry: CatalogEntry,
-        instruction: LoadInstruction,
-    ) -> Result<LoadTicket, LoadError> {
-        let queued = self.enqueue(entry, instruction).await?;
-        drop(guard);
-        self.ticket(queued).await
-    }
-
-    /// Gives the instruction to the driver of the model of `entry`, behind all that it was sent before.
-    async fn enqueue(
-        &self,
-        entry: CatalogEntry,
-        instruction: LoadInstruction,
-    ) -> Result<QueuedLoad, LoadError> {
-        let id = entry.id.clone();
-        let (reply, ticket) = oneshot::channel();
-        let model = track(&self.context, &entry).ok_or(LoadError::ShuttingDown)?;
-        let known = self.context.catalog.get(&id).await?;
-        if known.is_none_or(|known| known.uid != entry.uid) {
-            // Deleted since the entry was read, perhaps before there was a driver to be ended.
-            self.context.untrack(&entry).await;
-            return Err(self.context.unknown(&id).await.into());
-        }
-        if self.context.deletions.under_way(&id).is_some() {
-            // It sees to the driver, too.
-            return Err(self.context.unknown(&id).await.into());
-        }
-        let command = LoadCommand {
-            entry,
-            instruction,
-            span: Span::current(),
-            reply,
-        };
-        model.send(DriverCommand::Load(Box::new(command))).await;
-        let ticket = model.reply(ticket);
-        Ok(QueuedLoad { model, ticket })
-    }
-
     /// What the driver replies to an instruction.
-    async fn ticket(&self, queued: QueuedLoad) -> Result<LoadTicket, LoadError> {
-        let QueuedLoad { model, ticket } = queued;
+    ///
+    /// # Errors
+    ///
+    /// Why it has not got it, or does not reply.
+    pub(in crate::lifecycle) async fn ticket(
+        &self,
+        queued: Result<QueuedLoad, NotQueued>,
+    ) -> Result<LoadTicket, LoadError> {
+        let QueuedLoad { model, ticket } = match queued {
+            Ok(queued) => queued,
+            Err(NotQueued::Register(error)) => return Err(self.not_registered(error).await),
+            Err(NotQueued::ShuttingDown) => return Err(LoadError::ShuttingDown),
+        };
         match ticket.wait().await {
             Some(ticket) => Ok(ticket),
             None if self.context.is_closing() => Err(LoadError::ShuttingDown),
@@ -90,14 +35,19 @@ impl Loader {
         }
     }
 
-    /// As [`Self::dispatch`], and waits until the load has ended.
-    pub(in crate::lifecycle) async fn dispatch_and_wait(
+    /// Loads the model of `entry`, whether it is to stay loaded or not, and waits until the load has ended.
+    ///
+    /// # Errors
+    ///
+    /// When it does not become READY.
+    pub(in crate::lifecycle) async fn load_and_wait(
         &self,
-        entry: CatalogEntry,
+        entry: &CatalogEntry,
         instruction: LoadInstruction,
     ) -> Result<(), Failure> {
-        self.context.deletions.ended(&entry.id).await;
-        let ticket = self.dispatch(entry, instruction).await.map_err(|error| {
+        let locked = self.desired_state.lock(&entry.id).await;
+        let queued = locked.load_undesired(entry.uid, instruction).await;
+        let ticket = self.ticket(queued).await.map_err(|error| {
             let reason = match &error {
                 LoadError::ShuttingDown => Reason::ShuttingDown,
                 LoadError::Storage(StorageError::Full) => Reason::StorageFull,

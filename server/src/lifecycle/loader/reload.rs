@@ -39,7 +39,7 @@ impl Loader {
     }
 
     /// Whether what the model `id` would be loaded from by now was inspected for `replacement`, or need not be: its spec may
-    /// have been changed since, and a load may have made it READY. Under the desired-state lock.
+    /// have been changed since, and a load may have made it READY. With the model locked.
     pub(super) async fn is_inspected(
         &self,
         id: &ModelId,

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::{
     super::{
-        command::{DriverCommand, UnloadCommand, UnloadReport},
+        command::UnloadReport,
         context::{FindError, UnknownModel},
+        desired_state::QueuedUnload,
         holders::Holder,
         session_id::SessionName,
     },
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::{
     catalog::StorageError,
-    model::{Failure, ModelId, StateKind},
+    model::{Failure, ModelId},
 };
 
 /// How to unload.
@@ -58,9 +59,9 @@ impl Loader {
         name: &ModelId,
         options: UnloadOptions,
     ) -> Result<(ModelId, UnloadReport), UnloadError> {
-        let guard = self.context.desired_state_lock.lock().await;
-        let entry = self.context.find(name).await.map_err(UnloadError::from)?;
-        let id = entry.id.clone();
+        let locked = self.desired_state.lock_at_once(name).await;
+        let id = locked.id().clone();
+        let entry = self.context.find(&id).await.map_err(UnloadError::from)?;
         if entry.spec.required && !options.force {
             return Err(UnloadError::Required);
         }
@@ -74,21 +75,11 @@ impl Loader {
         if !others.is_empty() {
             return Err(UnloadError::Held(others));
         }
-        self.context.catalog.set_desired(&id, false).await?;
-        self.context.note_desired(&id, false);
-        // Nobody has come since: models are held under the desired-state lock.
-        self.context.holders.release(&id);
-        let Some(model) = self.context.model(&id) else {
+        let Some(queued) = locked.unload(options.drain_timeout).await? else {
             return Ok((id, UnloadReport::nothing()));
         };
-        let (command, report) = UnloadCommand::new(options.drain_timeout);
-        let command = UnloadCommand {
-            clear_desired: true,
-            ..command
-        };
-        model.send(DriverCommand::Unload(command)).await;
-        drop(guard);
-        match model.reply(report).wait().await {
+        let QueuedUnload { model, report } = queued;
+        match report.wait().await {
             Some(report) => Ok((id, report)),
             None if self.context.is_driven(&model) => Err(UnloadError::ModelTaskFailed),
             // A driver that is gone has left no worker behind.
@@ -106,31 +97,9 @@ impl Loader {
         &self,
         force: bool,
     ) -> Result<(), StorageError> {
-        let _guard = self.context.desired_state_lock.lock().await;
         for entry in self.context.catalog.to_reconcile().await? {
-            let model = self.context.model(&entry.id);
-            let state = model.as_ref().map(|model| model.status().state);
-            let active = state.is_some_and(StateKind::is_active);
-            if active || (entry.spec.required && !force) {
-                continue;
-            }
-            if !entry.desired {
-                // The start is not to load it all the same.
-                self.context.note_desired(&entry.id, false);
-                continue;
-            }
-            self.context.catalog.set_desired(&entry.id, false).await?;
-            self.context.note_desired(&entry.id, false);
-            // No longer suspended, and otherwise as it is.
-            if let Some(model) = model.filter(|_| state == Some(StateKind::Unloaded)) {
-                let (command, _) = UnloadCommand::new(Duration::ZERO);
-                let command = UnloadCommand {
-                    clear_desired: true,
-                    ..command
-                };
-                // A driver that is gone has nothing to forget.
-                model.send(DriverCommand::Unload(command)).await;
-            }
+            let locked = self.desired_state.lock_at_once(&entry.id).await;
+            locked.clear_if_inactive(force).await?;
         }
         Ok(())
     }

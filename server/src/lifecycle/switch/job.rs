@@ -8,18 +8,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::sync::oneshot;
-
 use super::switches::Switches;
 use crate::{
-    catalog::{AliasMove, CatalogEntry, RegisterError, StorageError},
+    catalog::{CatalogEntry, RegisterError},
     lifecycle::{
-        command::{DriverCommand, LoadInstruction, UnloadCommand, UnloadReport},
+        command::{DriverCommand, LoadInstruction, UnloadCommand},
         context::Context,
+        desired_state::{BegunSwitch, DesiredState},
         holders::Holder,
         loader::Loader,
-        sessions::release_hold,
-        tracked_model::TrackedModel,
     },
     model::{Failure, ModelId, Reason, Switch, SwitchOutcome, SwitchStrategy},
 };
@@ -27,6 +24,7 @@ use crate::{
 /// What a switch goes on with once it has begun.
 pub(super) struct SwitchJob {
     context: Arc<Context>,
+    desired_state: Arc<DesiredState>,
     loader: Arc<Loader>,
     switches: Arc<Switches>,
     switch: Switch,
@@ -42,37 +40,25 @@ pub(super) struct SwitchJob {
 }
 
 impl SwitchJob {
-    /// What is to be done for `switch`, whose models it holds from now on.
+    /// What is to be done for the switch that has `begun`.
     pub(super) fn new(
         loader: Arc<Loader>,
         switches: Arc<Switches>,
-        switch: Switch,
-        to: CatalogEntry,
+        begun: BegunSwitch,
         drain_timeout: Duration,
         timeout: Duration,
     ) -> Self {
-        let context = loader.context().clone();
-        let unasked = |id: &&ModelId| {
-            let active =
-                |model: &TrackedModel| model.status().state.is_active() && !model.facts().desired;
-            !context.holders.is_held(id) && context.model(id).is_some_and(|model| active(&model))
-        };
-        let on_demand = both(&switch).filter(unasked).cloned().collect();
-        for model in both(&switch) {
-            context
-                .holders
-                .add(model, Holder::Switch(switch.id.clone()));
-        }
         Self {
-            context,
+            context: loader.context().clone(),
+            desired_state: loader.desired_state().clone(),
             loader,
             switches,
-            switch,
-            to,
+            switch: begun.switch,
+            to: begun.to,
             drain_timeout,
             timeout,
             unloaded_old: AtomicBool::new(false),
-            on_demand,
+            on_demand: begun.on_demand,
         }
     }
 
@@ -111,7 +97,7 @@ impl SwitchJob {
     fn release_new(&self) {
         let (new, holder) = (&self.switch.to, Holder::Switch(self.switch.id.clone()));
         if !self.on_demand.contains(new) {
-            release_hold(&self.context, new, &holder);
+            self.desired_state.release(new, &holder);
         }
     }
 
@@ -120,13 +106,7 @@ impl SwitchJob {
         if switch.outcome != Some(SwitchOutcome::Succeeded) {
             return false;
         }
-        let guard = self.context.desired_state_lock.lock().await;
-        // What cannot be read is taken for wanted.
-        let unload_old = !self.old_is_desired(switch).await.unwrap_or(true);
-        self.note_moved(switch, unload_old);
-        drop(guard);
-        self.announce_moved(switch).await;
-        unload_old
+        self.desired_state.recover_moved(switch).await
     }
 
     /// Tells how the switch ended, goes back if it failed, and lets go of its models. A `result` that is good says whether the
@@ -149,8 +129,7 @@ impl SwitchJob {
         );
         self.release_both(&switch, unload_old, &self.on_demand);
         if let Some(old) = switch.from.as_ref().filter(|_| unload_old) {
-            let (command, report) = UnloadCommand::only_if_unneeded(self.drain_timeout);
-            self.send_unload(old, command, report).await;
+            self.unload_if_unneeded(old).await;
         }
     }
 
@@ -158,12 +137,12 @@ impl SwitchJob {
     /// unloaded.
     fn release_both(&self, switch: &Switch, unload_old: bool, on_demand: &[ModelId]) {
         let holder = Holder::Switch(switch.id.clone());
-        for model in both(switch) {
+        for model in switch.models() {
             let old = Some(model) == switch.from.as_ref();
             if on_demand.contains(model) || (old && unload_old) {
-                self.context.holders.remove(model, &holder);
+                self.desired_state.release_and_keep(model, &holder);
             } else {
-                release_hold(&self.context, model, &holder);
+                self.desired_state.release(model, &holder);
             }
         }
     }
@@ -173,6 +152,8 @@ impl SwitchJob {
         let Some(old) = &switch.from else {
             return;
         };
+        // Nobody comes to want it before its driver has heard of this.
+        let locked = self.desired_state.lock_at_once(old).await;
         let own = Holder::Switch(switch.id.clone());
         let held = self
             .context
@@ -180,17 +161,20 @@ impl SwitchJob {
             .of(old)
             .iter()
             .any(|holder| *holder != own);
+        let desired = self.desired_state.old_is_desired(switch).await;
         // What cannot be read is taken for wanted.
-        if held || self.old_is_desired(switch).await.unwrap_or(true) {
+        if held || desired.unwrap_or(true) {
             return;
         }
         let model = self.context.model(old);
         if model.is_none_or(|model| !model.status().state.is_active()) {
             return;
         }
-        let (command, report) = UnloadCommand::new(self.drain_timeout);
         self.unloaded_old.store(true, Ordering::Relaxed);
-        let unloaded = self.send_unload(old, command, report).await;
+        let unloaded = match locked.unload_for_now(self.drain_timeout).await {
+            Some(queued) => queued.report.wait().await.is_some(),
+            None => false,
+        };
         self.unloaded_old.store(unloaded, Ordering::Relaxed);
     }
 
@@ -199,44 +183,24 @@ impl SwitchJob {
             may_evict: true,
             ..LoadInstruction::by_the_server(timeout)
         };
-        self.loader.dispatch_and_wait(to.clone(), instruction).await
+        self.loader.load_and_wait(to, instruction).await
     }
 
     /// Moves the alias, and says whether the old model is to be unloaded unless somebody holds it. Watchers hear of the aliases
     /// before they hear that the switch has ended.
     async fn move_alias(&self, switch: &mut Switch) -> Result<bool, Failure> {
-        let guard = self.context.desired_state_lock.lock().await;
-        let unload_old = !self.old_is_desired(switch).await?;
         let ended = Switch {
             outcome: Some(SwitchOutcome::Succeeded),
             ended: Some(SystemTime::now()),
             ..switch.clone()
         };
-        let moved = Some(AliasMove { unload_old });
-        let recorded = self.context.catalog.end_switch(&ended, moved).await;
-        recorded.map_err(|error| match error {
+        let moved = self.desired_state.move_alias(&ended).await;
+        let unload_old = moved.map_err(|error| match error {
             RegisterError::Storage(error) => error.into(),
             other => Failure::new(Reason::ModelUnloaded, other.to_string()),
         })?;
         *switch = ended;
-        self.note_moved(switch, unload_old);
-        drop(guard);
-        self.announce_moved(switch).await;
         Ok(unload_old)
-    }
-
-    /// What is asked for of the models now that the alias has moved.
-    fn note_moved(&self, switch: &Switch, unload_old: bool) {
-        self.context.note_desired(&switch.to, true);
-        if let Some(old) = switch.from.as_ref().filter(|_| unload_old) {
-            self.context.note_desired(old, false);
-        }
-    }
-
-    async fn announce_moved(&self, switch: &Switch) {
-        for model in both(switch) {
-            self.context.announce_aliases(model).await;
-        }
     }
 
     /// Goes back to how it was before the switch. Says whether that came to an end; a server that is shutting
@@ -276,39 +240,12 @@ impl SwitchJob {
             .await
     }
 
-    /// Whether the old model is to stay loaded without the alias. One that is only held goes with its last
-    /// holder.
-    async fn old_is_desired(&self, switch: &Switch) -> Result<bool, StorageError> {
-        let Some(old) = switch.from.as_ref().filter(|old| **old != switch.to) else {
-            return Ok(true);
-        };
-        let entry = self.context.catalog.get(old).await?;
-        let Some(entry) = entry.filter(|entry| entry.id == *old) else {
-            return Ok(true);
-        };
-        let aliased = entry.aliases.iter().any(|alias| *alias != switch.alias);
-        Ok(entry.spec.required || aliased)
-    }
-
-    /// Has the driver of the model `id` unload it, if there is one, and says whether it did.
-    async fn send_unload(
-        &self,
-        id: &ModelId,
-        command: UnloadCommand,
-        report: oneshot::Receiver<UnloadReport>,
-    ) -> bool {
-        match self.context.model(id) {
-            Some(model) => {
-                model.send(DriverCommand::Unload(command)).await;
-                model.reply(report).wait().await.is_some()
-            }
-            None => false,
+    /// Has the driver of the model `id` unload it, if there is one and nobody wants the model by then.
+    async fn unload_if_unneeded(&self, id: &ModelId) {
+        if let Some(model) = self.context.model(id) {
+            let (command, report) = UnloadCommand::only_if_unneeded(self.drain_timeout);
+            model.send(DriverCommand::Unload(command)).await;
+            model.reply(report).wait().await;
         }
     }
-}
-
-/// The new model, and the old one where that is another.
-fn both(switch: &Switch) -> impl Iterator<Item = &ModelId> {
-    let old = switch.from.iter().filter(|old| **old != switch.to);
-    std::iter::once(&switch.to).chain(old)
 }
