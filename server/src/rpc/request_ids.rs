@@ -148,7 +148,7 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
             what: "calls that change something",
             limit: MAX_CALLS,
         })?;
-        let memory = server_codec::room();
+        let memory = server_codec::budget();
         let run = async move {
             let _kept = (permit, memory);
             work.await
@@ -193,7 +193,7 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
         };
         calls.insert(id, call);
         let catalog = self.catalog.clone();
-        let memory = server_codec::room();
+        let memory = server_codec::budget();
         let run = async move {
             let _kept = memory;
             let result = match recall(&catalog, &claim).await {

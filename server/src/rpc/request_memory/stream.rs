@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use hangar_client::server_codec::{RequestRoom, within_room};
+use hangar_client::server_codec::{RequestBudget, within_budget};
 use tonic::Status;
 
 use super::call_memory::CallMemory;
@@ -44,7 +44,7 @@ impl StreamMemory {
 
     /// What `reading` comes to, whose requests take their memory here.
     pub(in crate::rpc) async fn within<F: Future>(&self, reading: F) -> F::Output {
-        within_room(self.0.clone(), reading).await
+        within_budget(self.0.clone(), reading).await
     }
 
     /// The memory of the request that was decoded last; nothing where there is none, so that the request has to go.
@@ -77,7 +77,7 @@ impl StreamMemory {
     }
 }
 
-impl RequestRoom for Decoded {
+impl RequestBudget for Decoded {
     /// Refuses no single request: an error would end the whole call. Buffers, which stay, are no single request's.
     fn take_request(&self, message: usize, parts: usize) -> Result<(), Status> {
         self.call.unpack(message)?;
