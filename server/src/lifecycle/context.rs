@@ -197,7 +197,7 @@ impl Context {
 
     /// It is the turn of the model `id`. Says whether it is still to be loaded: whether nobody has unloaded it since the
     /// reconciler began. Under the desired-state lock.
-    pub(super) fn claim_for_reconcile(&self, id: &ModelId) -> bool {
+    pub(super) fn take_from_reconcile(&self, id: &ModelId) -> bool {
         self.pending_reconcile().remove(id)
     }
 

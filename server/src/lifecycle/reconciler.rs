@@ -75,7 +75,7 @@ impl Reconciler {
     async fn reconcile_model(&self, found: CatalogEntry) -> Result<(), LoadError> {
         let guard = self.context.desired_state_lock.lock().await;
         let id = found.id.clone();
-        let is_left = self.context.claim_for_reconcile(&id);
+        let is_left = self.context.take_from_reconcile(&id);
         let entry = self.context.catalog.get(&id).await?;
         let Some(mut entry) = entry.filter(|entry| entry.uid == found.uid) else {
             self.context.record_first_outcome(&id);

@@ -25,7 +25,7 @@ use futures::{FutureExt, future::BoxFuture};
 use hangar_client::server_codec::within_budget;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
-pub(super) use stream::{MemoryClaim, StreamMemory};
+pub(super) use stream::{HeldMemory, StreamMemory};
 use tokio::time::{Instant, Sleep, sleep};
 use tonic::Status;
 use tower::{Layer, Service};

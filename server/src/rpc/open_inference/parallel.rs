@@ -82,11 +82,11 @@ pub(super) fn responses(
     let responses = stream::poll_fn(move |context| waiting.poll_recv(context))
         .take_until(stop.clone().cancelled_owned())
         .map(move |waiting| match waiting.map(Waiting::request) {
-            Ok((request, claim)) => stream::once(call.clone().respond(request))
+            Ok((request, memory)) => stream::once(call.clone().respond(request))
                 .flatten()
                 // The request has its memory until its last response.
                 .map(move |response| {
-                    let _kept = &claim;
+                    let _kept = &memory;
                     Ok(response)
                 })
                 .boxed(),

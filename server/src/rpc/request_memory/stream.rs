@@ -26,7 +26,7 @@ struct Decoded {
 }
 
 /// The memory of one request.
-pub(in crate::rpc) struct MemoryClaim {
+pub(in crate::rpc) struct HeldMemory {
     call: Arc<CallMemory>,
     bytes: usize,
 }
@@ -48,20 +48,20 @@ impl StreamMemory {
     }
 
     /// The memory of the request that was decoded last; nothing where there is none, so that the request has to go.
-    pub(in crate::rpc) fn claim(&self) -> Option<MemoryClaim> {
-        let claim = MemoryClaim {
+    pub(in crate::rpc) fn hold_decoded(&self) -> Option<HeldMemory> {
+        let held = HeldMemory {
             call: self.0.call.clone(),
             bytes: self.0.bytes.swap(0, Relaxed),
         };
         let is_missing = self.0.is_missing.swap(false, Relaxed);
-        (!is_missing).then_some(claim)
+        (!is_missing).then_some(held)
     }
 
     /// So many bytes more; nothing where there are none.
-    pub(in crate::rpc) fn reserve(&self, bytes: usize) -> Option<MemoryClaim> {
+    pub(in crate::rpc) fn hold(&self, bytes: usize) -> Option<HeldMemory> {
         let call = self.0.call.clone();
         call.take(bytes).ok()?;
-        Some(MemoryClaim { call, bytes })
+        Some(HeldMemory { call, bytes })
     }
 
     /// Bytes that all calls have together.
@@ -90,7 +90,7 @@ impl RequestBudget for Decoded {
     }
 }
 
-impl Drop for MemoryClaim {
+impl Drop for HeldMemory {
     fn drop(&mut self) {
         self.call.give_back(self.bytes);
     }
@@ -102,9 +102,9 @@ impl fmt::Debug for StreamMemory {
     }
 }
 
-impl fmt::Debug for MemoryClaim {
+impl fmt::Debug for HeldMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryClaim")
+        f.debug_struct("HeldMemory")
             .field("bytes", &self.bytes)
             .finish_non_exhaustive()
     }
@@ -121,7 +121,7 @@ mod tests {
             memory.0.call.buffer(UNIT).expect("memory");
             let taken = memory.0.take_request(UNIT, bytes - UNIT);
             taken.expect("not refused");
-            memory.claim()
+            memory.hold_decoded()
         };
         let first = decode(2 * UNIT).expect("memory");
         let second = decode(2 * UNIT).expect("memory");

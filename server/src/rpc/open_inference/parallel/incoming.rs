@@ -18,7 +18,7 @@ use tonic::Status;
 
 use crate::rpc::{
     error::ApiError,
-    request_memory::{MemoryClaim, StreamMemory},
+    request_memory::{HeldMemory, StreamMemory},
 };
 
 /// What comes of the requests of a call.
@@ -35,7 +35,7 @@ pub(super) struct Incoming {
 #[derive(Debug)]
 pub(super) struct Waiting {
     request: ModelInferRequest,
-    claim: MemoryClaim,
+    memory: HeldMemory,
     _length: OwnedSemaphorePermit,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Refused {
     pub(super) model: String,
     pub(super) id: String,
     pub(super) why: Refusal,
-    _claim: Option<MemoryClaim>,
+    _memory: Option<HeldMemory>,
     _length: OwnedSemaphorePermit,
 }
 
@@ -109,8 +109,8 @@ where
 
 impl Waiting {
     /// The request, which waits no more, and its memory.
-    pub(super) fn request(self) -> (ModelInferRequest, MemoryClaim) {
-        (self.request, self.claim)
+    pub(super) fn request(self) -> (ModelInferRequest, HeldMemory) {
+        (self.request, self.memory)
     }
 }
 
@@ -143,7 +143,7 @@ impl Reader {
 
     /// Has `request` wait or refuses it; says whether somebody wants to hear of it.
     async fn take(&self, request: ModelInferRequest) -> bool {
-        let Some(claim) = self.memory.claim() else {
+        let Some(memory) = self.memory.hold_decoded() else {
             let limit = self.memory.limit();
             return self.refuse(request, Refusal::Memory(limit)).await;
         };
@@ -154,7 +154,7 @@ impl Reader {
         };
         let waiting = Waiting {
             request,
-            claim,
+            memory,
             _length: taken,
         };
         match self.waiting.try_send(Ok(waiting)) {
@@ -180,12 +180,12 @@ impl Reader {
         let Ok(taken) = taken else { return false };
         let bytes = size_of::<Refused>() + model.len() + id.len();
         // They are few and short: one more is no reason to end the call.
-        let claim = self.memory.reserve(bytes);
+        let memory = self.memory.hold(bytes);
         let refused = Refused {
             model,
             id,
             why,
-            _claim: claim,
+            _memory: memory,
             _length: taken,
         };
         self.refused.send(refused).await.is_ok()
