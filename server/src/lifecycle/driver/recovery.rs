@@ -69,7 +69,7 @@ impl ModelDriver {
 
     /// The state that a panic is dealt with in, and the load that it ends.
     fn interrupted(&self) -> (StateKind, Load) {
-        let status = self.published.draft();
+        let status = self.published.upcoming();
         let load = |id: &LoadId, attempt| Load {
             id: id.clone(),
             attempt,
