@@ -1,8 +1,8 @@
 //! The sequence of all models' transitions, and where each model stands.
 //!
 //! Invariants: revisions rise by one; the ring holds the last of them without a gap; the current status
-//! of each model is that of its last transition, with newer progress, and cells change under the journal's lock only. Watchers pull from here at their
-//! own pace, so a slow one costs nothing but its cursor.
+//! of each model is that of its last transition, with newer progress, and cells change under the log's lock only. Watchers pull from
+//! here at their own pace, so a slow one costs nothing but its cursor.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -61,7 +61,7 @@ pub enum Change {
 pub struct EventLog {
     epoch: Epoch,
     capacity: usize,
-    journal: Mutex<Journal>,
+    contents: Mutex<LogContents>,
     changes: watch::Sender<u64>,
     closed: CancellationToken,
     pub(super) watchers: Arc<AtomicUsize>,
@@ -69,7 +69,7 @@ pub struct EventLog {
 
 /// What the lock protects.
 #[derive(Debug, Default)]
-pub(super) struct Journal {
+pub(super) struct LogContents {
     pub(super) revision: Revision,
     pub(super) ring: VecDeque<Arc<Event>>,
     /// The cells of all models that are registered.
@@ -134,7 +134,7 @@ impl EventLog {
         Arc::new(Self {
             epoch: Epoch::random(),
             capacity: capacity.max(1),
-            journal: Mutex::default(),
+            contents: Mutex::default(),
             changes: watch::Sender::new(0),
             closed: CancellationToken::new(),
             watchers: Arc::default(),
@@ -148,17 +148,17 @@ impl EventLog {
 
     /// Makes a model known without a transition, if it is not.
     pub fn track(&self, status: Status) {
-        self.journal().cell(status);
+        self.contents().cell(status);
         self.touch();
     }
 
     /// Makes many models known at once, as [`EventLog::track`] does.
     pub fn track_all(&self, statuses: impl IntoIterator<Item = Status>) {
-        let mut journal = self.journal();
+        let mut contents = self.contents();
         for status in statuses {
-            journal.cell(status);
+            contents.cell(status);
         }
-        drop(journal);
+        drop(contents);
         self.touch();
     }
 
@@ -166,21 +166,21 @@ impl EventLog {
     /// tracked as `status`.
     pub(super) fn cell_to_publish(&self, status: Status) -> StatusCell {
         let suspended = status.suspended.clone();
-        let mut journal = self.journal();
-        let cell = journal.cell(status);
+        let mut contents = self.contents();
+        let cell = contents.cell(status);
         cell.store(Status {
             suspended,
             ..Status::clone(&cell.load())
         });
-        drop(journal);
+        drop(contents);
         self.touch();
         cell
     }
 
     /// The model `id`, which has no driver yet, is suspended.
     pub fn suspended(&self, id: &ModelId, suspension: Option<Suspension>) {
-        let mut journal = self.journal();
-        let cell = journal.cell(Status::unloaded(id.clone()));
+        let mut contents = self.contents();
+        let cell = contents.cell(Status::unloaded(id.clone()));
         cell.store(Status {
             suspended: suspension,
             ..Status::clone(&cell.load())
@@ -189,101 +189,101 @@ impl EventLog {
 
     /// A model came into a state.
     pub(super) fn transition(&self, status: Status) {
-        let mut journal = self.journal();
-        journal.progress.remove(&status.model_id);
-        journal.cell(status.clone()).store(status.clone());
-        self.append(journal, Change::Transition(status));
+        let mut contents = self.contents();
+        contents.progress.remove(&status.model_id);
+        contents.cell(status.clone()).store(status.clone());
+        self.append(contents, Change::Transition(status));
     }
 
     /// The spec of the model `id` was changed.
     pub fn spec_changed(&self, id: &ModelId, version: u64) {
-        let journal = self.journal();
-        let status = journal.status(id);
-        self.append(journal, Change::Spec { status, version });
+        let contents = self.contents();
+        let status = contents.status(id);
+        self.append(contents, Change::Spec { status, version });
     }
 
     /// The aliases of the model `id` were changed.
     pub fn aliases_changed(&self, id: &ModelId, aliases: Vec<ModelId>) {
-        let journal = self.journal();
-        let status = journal.status(id);
-        self.append(journal, Change::Aliases { status, aliases });
+        let contents = self.contents();
+        let status = contents.status(id);
+        self.append(contents, Change::Aliases { status, aliases });
     }
 
     /// The model `id` is no longer registered.
     pub fn remove(&self, id: &ModelId) {
-        let mut journal = self.journal();
-        journal.progress.remove(id);
-        if journal.models.remove(id).is_some() {
-            self.append(journal, Change::Removed(id.clone()));
+        let mut contents = self.contents();
+        contents.progress.remove(id);
+        if contents.models.remove(id).is_some() {
+            self.append(contents, Change::Removed(id.clone()));
         }
     }
 
     /// A switch began or ended.
     pub fn switched(&self, switch: Switch) {
-        self.append(self.journal(), Change::Switched(switch));
+        self.append(self.contents(), Change::Switched(switch));
     }
 
-    fn append(&self, mut journal: MutexGuard<'_, Journal>, change: Change) {
-        let revision = journal.revision.next();
-        journal.revision = revision;
-        if journal.ring.len() == self.capacity {
-            journal.ring.pop_front();
+    fn append(&self, mut contents: MutexGuard<'_, LogContents>, change: Change) {
+        let revision = contents.revision.next();
+        contents.revision = revision;
+        if contents.ring.len() == self.capacity {
+            contents.ring.pop_front();
         }
-        journal.ring.push_back(Event::new(revision, change));
-        for latest in journal.progress.values_mut() {
+        contents.ring.push_back(Event::new(revision, change));
+        for latest in contents.progress.values_mut() {
             latest.event = Event::new(revision, Change::Progress(latest.status.clone()));
         }
-        drop(journal);
+        drop(contents);
         self.touch();
     }
 
     /// A load went on.
     pub(super) fn progress(&self, status: Status) {
-        let mut journal = self.journal();
+        let mut contents = self.contents();
         let id = status.model_id.clone();
-        journal.cell(status.clone()).store(status.clone());
-        let event = Event::new(journal.revision, Change::Progress(status.clone()));
-        journal.serial += 1;
-        let serial = journal.serial;
+        contents.cell(status.clone()).store(status.clone());
+        let event = Event::new(contents.revision, Change::Progress(status.clone()));
+        contents.serial += 1;
+        let serial = contents.serial;
         let latest = LatestProgress {
             status,
             serial,
             event,
         };
-        journal.progress.insert(id, latest);
-        drop(journal);
+        contents.progress.insert(id, latest);
+        drop(contents);
         self.touch();
     }
 
     /// Takes note of figures that watchers are not sent, such as memory.
     pub(super) fn update_silently(&self, status: Status) {
-        let journal = self.journal();
+        let contents = self.contents();
         // A model that was removed meanwhile stays removed.
-        if let Some(cell) = journal.models.get(&status.model_id) {
+        if let Some(cell) = contents.models.get(&status.model_id) {
             cell.store(status);
         }
     }
 
     /// Where the first `limit` models stand, at one moment, by id, and whether there are more.
     pub fn first(&self, limit: usize) -> (Vec<Status>, bool) {
-        let journal = self.journal();
-        let first = journal.models.values().take(limit);
+        let contents = self.contents();
+        let first = contents.models.values().take(limit);
         let first = first.map(|cell| Status::clone(&cell.load())).collect();
-        (first, journal.models.len() > limit)
+        (first, contents.models.len() > limit)
     }
 
     /// Where those models stand for which `wanted` holds, at one moment, by id.
     pub fn select(&self, wanted: impl Fn(&Status) -> bool) -> Vec<Status> {
-        let journal = self.journal();
-        let statuses = journal.models.values().map(StatusCell::load);
+        let contents = self.contents();
+        let statuses = contents.models.values().map(StatusCell::load);
         let selected = statuses.filter(|status| wanted(status));
         selected.map(|status| Status::clone(&status)).collect()
     }
 
     /// Where the model `id` stands, if it is known.
     pub fn status(&self, id: &ModelId) -> Option<Status> {
-        let journal = self.journal();
-        let cell = journal.models.get(id)?;
+        let contents = self.contents();
+        let cell = contents.models.get(id)?;
         Some(Status::clone(&cell.load()))
     }
 
@@ -294,10 +294,10 @@ impl EventLog {
 
     /// Ends all watches, now and later ones. What happens from now on is sent to nobody.
     pub fn close(&self) {
-        let mut journal = self.journal();
-        let revision = journal.revision;
-        journal.last.get_or_insert(revision);
-        drop(journal);
+        let mut contents = self.contents();
+        let revision = contents.revision;
+        contents.last.get_or_insert(revision);
+        drop(contents);
         self.closed.cancel();
     }
 
@@ -316,13 +316,13 @@ impl EventLog {
         &self.closed
     }
 
-    pub(super) fn journal(&self) -> MutexGuard<'_, Journal> {
-        // Nothing panics while it holds the lock, so a poisoned one still holds a whole journal.
-        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn contents(&self) -> MutexGuard<'_, LogContents> {
+        // Nothing panics while it holds the lock, so a poisoned one still holds whole contents.
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Journal {
+impl LogContents {
     fn status(&self, id: &ModelId) -> Status {
         let known = self.models.get(id);
         known.map_or_else(
