@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use self::{
-    parent::{GrammarProcess, Patience},
+    parent::{GrammarProcess, WaitLimit},
     wire::{GrammarCall, GrammarKind, GrammarReply, NewGrammar, TokenTable},
 };
 use crate::{
@@ -177,7 +177,7 @@ impl Grammars {
         if let Some(process) = self.idle.take() {
             return Ok(process);
         }
-        let patience = Patience {
+        let limit = WaitLimit {
             deadline: Instant::now() + START_TIME,
             cancelled,
         };
@@ -186,7 +186,7 @@ impl Grammars {
         let table = GrammarCall::table(TokenTable {
             tokens: tokens.collect(),
         });
-        process.send(&table, patience)?;
+        process.send(&table, limit)?;
         Ok(process)
     }
 }
@@ -289,11 +289,11 @@ impl Grammar {
 
     fn ask(&mut self, call: &GrammarCall, deadline: Instant) -> Result<(), GrammarError> {
         let cancelled = &self.cancelled;
-        let patience = Patience {
+        let limit = WaitLimit {
             deadline,
             cancelled,
         };
-        let sent = self.process.as_mut().map(|it| it.send(call, patience));
+        let sent = self.process.as_mut().map(|it| it.send(call, limit));
         match sent {
             Some(Ok(())) => Ok(()),
             // Its end shows when it is read from.
@@ -305,14 +305,14 @@ impl Grammar {
 
     fn receive(&mut self, deadline: Instant) -> Result<GrammarReply, GrammarError> {
         let cancelled = &self.cancelled;
-        let patience = Patience {
+        let limit = WaitLimit {
             deadline,
             cancelled,
         };
         let Some(process) = self.process.as_mut() else {
             return Err(self.process_failed());
         };
-        match process.receive(patience) {
+        match process.receive(limit) {
             Ok(GrammarReply { failed, .. }) if !failed.is_empty() => Err(self.error(failed)),
             Ok(reply) => Ok(reply),
             Err(e) => Err(self.fail(e.kind())),
