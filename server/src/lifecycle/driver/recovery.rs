@@ -43,7 +43,7 @@ impl ModelDriver {
 
     /// Leaves what the driver was about, and fails the model once no worker lives.
     pub(super) fn recover(&mut self) {
-        let failure = Failure::of_a_lost_task();
+        let failure = Failure::of_panicked_task();
         self.resources.interrupt();
         self.timers = Timers::default();
         let (state, load) = self.interrupted();

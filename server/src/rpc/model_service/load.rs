@@ -176,7 +176,7 @@ pub(in crate::rpc) async fn ended(
     mut ticket: LoadTicket,
 ) -> Result<LoadTicket, ApiError> {
     if let Some(outcome) = ticket.outcome.take() {
-        let no_reply = || Err(Failure::of_a_lost_task());
+        let no_reply = || Err(Failure::of_panicked_task());
         let ended = outcome.wait().await.unwrap_or_else(no_reply);
         ticket.status = ended.map_err(|failure| {
             if fleet.is_closing() {
