@@ -1,8 +1,8 @@
 //! The sequence of all models' transitions, and where each model stands.
 //!
-//! Invariants: revisions rise by one; the ring holds the last of them without a gap; the current status
-//! of each model is that of its last transition, with newer progress, and cells change under the log's lock only. Watchers pull from
-//! here at their own pace, so a slow one costs nothing but its cursor.
+//! Invariants: revisions rise by one; the ring holds the last of them without a gap; the current status of each model is
+//! that of its last transition, with newer progress, and cells change under the log's lock only. Watchers pull from here
+//! at their own pace, so a slow one costs nothing but its cursor.
 
 use std::{
     collections::{BTreeMap, VecDeque},
