@@ -79,7 +79,7 @@ impl Catalog {
         let of = |error: rusqlite::Error| OpenCatalogError::of(path, &error);
         let connection = database::open(path)?;
         // Writes, so that a disk which takes no writes is met here.
-        requests::forget(&connection).map_err(of)?;
+        requests::prune(&connection).map_err(of)?;
         let names = Arc::new(read_names(&connection).map_err(of)?);
         let page_key = read_page_key(&connection).map_err(of)?;
         let readers = (0..READERS)
