@@ -287,7 +287,7 @@ impl WorkerExchange<'_> {
             }
             Err(_) => return Err(Disconnected::Failed(never_ready(ready_timeout))),
         };
-        self.context.engine.heard(&ready, self.config.device);
+        self.context.engine.record(&ready, self.config.device);
         let inspection = Box::new(ready.outcome.map_err(Disconnected::Failed)?);
         if let Some(cache) = &self.context.prepared
             && let Some(key) = &inspection.prepared_key
