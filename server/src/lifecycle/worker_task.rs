@@ -76,7 +76,7 @@ struct WorkerSignals {
 #[derive(Default)]
 struct WorkerResources {
     process: OnceCell<WorkerProcess>,
-    /// Of prepared weights, once the worker has said what it makes use of.
+    /// Of prepared weights, once the worker has reported what it makes use of.
     lease: OnceCell<PreparedLease>,
 }
 
@@ -243,7 +243,7 @@ async fn supervise(
             }
         }
     };
-    // What the worker said before it ended may still be on its way. What is killed has nothing to say.
+    // What the worker reported before it ended may still be on its way. What is killed has nothing to say.
     if connected
         && !killed
         && let Ok(Err(Disconnected::Failed(failure))) = timeout(EXIT_GRACE, exchange).await
@@ -261,13 +261,13 @@ struct WorkerExchange<'a> {
     reports: &'a mpsc::Sender<WorkerReport>,
     heartbeat: WorkerHeartbeat,
     pid: u32,
-    /// Of prepared weights, once the worker has said what it makes use of.
+    /// Of prepared weights, once the worker has reported what it makes use of.
     lease: &'a OnceCell<PreparedLease>,
 }
 
 /// An exchange that broke off.
 enum Disconnected {
-    /// The worker said why, or kept silent for too long.
+    /// The worker gave the reason, or kept silent for too long.
     Failed(Failure),
     /// The connection went; the end of the process says more.
     ConnectionLost,

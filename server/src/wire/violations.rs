@@ -176,7 +176,7 @@ impl Violations {
     }
 }
 
-/// A sampling parameter, its value, which values are right, and how that is said.
+/// A sampling parameter, its value, which values are right, and how that is put into words.
 type SamplingRange = (&'static str, Option<f32>, fn(f32) -> bool, &'static str);
 
 fn sampling_ranges(sampling: &Sampling) -> [SamplingRange; 6] {

@@ -73,7 +73,7 @@ pub(crate) struct Grammar {
     /// `None` once it failed.
     process: Option<GrammarProcess>,
     idle: Arc<IdleProcess>,
-    /// What the process said last, until it was used.
+    /// The last answer of the process, until it was used.
     reply: Option<GrammarReply>,
     /// Field of the request that holds the grammar.
     field: &'static str,

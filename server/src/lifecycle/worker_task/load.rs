@@ -18,7 +18,7 @@ struct SeenEvents {
 
 /// A call of the load that ended before the load did.
 enum LoadCallEnd {
-    /// The worker said why, or broke off by itself.
+    /// The worker gave the reason, or broke off by itself.
     ByWorker(Disconnected),
     /// The call broke.
     Broken(CallError),

@@ -115,7 +115,7 @@ impl ChatTemplate {
     }
 
     /// The prompt for a conversation, up to where the answer begins. `options` are variables for the template and
-    /// take precedence over special tokens. The error is what the template said.
+    /// take precedence over special tokens. The error is the template's.
     pub(crate) fn render(
         &self,
         messages: &[Message<'_>],

@@ -85,7 +85,7 @@ pub(super) fn rule(
 }
 
 fn sizing(vision: &Vision, preprocessor: &Preprocessor) -> Result<ImageSizing, Failure> {
-    for (name, said, needed) in [
+    for (name, given, needed) in [
         ("patch_size", preprocessor.patch_size, vision.patch_size),
         (
             "merge_size",
@@ -98,7 +98,7 @@ fn sizing(vision: &Vision, preprocessor: &Preprocessor) -> Result<ImageSizing, F
             vision.temporal_patch_size,
         ),
     ] {
-        if said != Some(needed) || !(1..=64).contains(&needed) {
+        if given != Some(needed) || !(1..=64).contains(&needed) {
             return Err(
                 preprocessor.invalid(format!("does not have the {name} {needed} of config.json"))
             );
