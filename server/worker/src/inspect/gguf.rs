@@ -18,7 +18,7 @@ use std::{
 use hangar_client::v1::{DataType, ModelFormat, ModelKind, ModelMetadata};
 use hangar_worker_protocol::v1::{ProgressMeasure, WorkerConfig};
 
-use self::header::{Header, Tensor};
+use self::header::{GgufTensor, Header};
 use super::{
     architecture::Limits,
     device_plan::DevicePlan,
@@ -226,7 +226,7 @@ impl<'a> GgufModel<'a> {
         }
     }
 
-    fn embedding(&self) -> Option<&Tensor> {
+    fn embedding(&self) -> Option<&GgufTensor> {
         let mut tensors = self.header.tensors.iter();
         tensors.find(|tensor| tensor.name == memory::EMBEDDING)
     }
@@ -330,7 +330,7 @@ fn check_tensors(header: &Header) -> Result<(), Failure> {
 }
 
 /// Type of most of the weights.
-fn main_type(tensors: &[Tensor]) -> &'static str {
+fn main_type(tensors: &[GgufTensor]) -> &'static str {
     let mut bytes: HashMap<&'static str, u64> = HashMap::new();
     for tensor in tensors {
         *bytes.entry(tensor.type_name).or_default() += tensor.bytes;
