@@ -21,17 +21,17 @@ use crate::model::{Epoch, ModelId, Revision, Status, Suspension, Switch};
 
 /// Something that happened.
 #[derive(Debug)]
-pub struct Event {
+pub struct LogEvent {
     /// Position in the sequence; for progress, that of the last transition.
     pub revision: Revision,
     /// What happened.
-    pub change: Change,
+    pub change: LogChange,
     encoded: OnceLock<Bytes>,
 }
 
 /// What happened.
 #[derive(Debug)]
-pub enum Change {
+pub enum LogChange {
     /// A model came into a state.
     Transition(Status),
     /// A load went on.
@@ -71,7 +71,7 @@ pub struct EventLog {
 #[derive(Debug, Default)]
 pub(super) struct LogContents {
     pub(super) revision: Revision,
-    pub(super) ring: VecDeque<Arc<Event>>,
+    pub(super) ring: VecDeque<Arc<LogEvent>>,
     /// The cells of all models that are registered.
     pub(super) models: BTreeMap<ModelId, StatusCell>,
     pub(super) progress: BTreeMap<ModelId, LatestProgress>,
@@ -88,11 +88,11 @@ pub(super) struct LatestProgress {
     pub(super) serial: u64,
     /// The progress, at the revision of the last transition of any model: whoever has heard of that one
     /// and resumes from here hears nothing twice.
-    pub(super) event: Arc<Event>,
+    pub(super) event: Arc<LogEvent>,
 }
 
-impl Event {
-    fn new(revision: Revision, change: Change) -> Arc<Self> {
+impl LogEvent {
+    fn new(revision: Revision, change: LogChange) -> Arc<Self> {
         Arc::new(Self {
             revision,
             change,
@@ -103,12 +103,12 @@ impl Event {
     /// Whether it concerns a name for which `watched` holds.
     pub fn concerns(&self, watched: impl Fn(&ModelId) -> bool) -> bool {
         match &self.change {
-            Change::Transition(status)
-            | Change::Progress(status)
-            | Change::Spec { status, .. }
-            | Change::Aliases { status, .. } => watched(&status.model_id),
-            Change::Removed(id) => watched(id),
-            Change::Switched(switch) => {
+            LogChange::Transition(status)
+            | LogChange::Progress(status)
+            | LogChange::Spec { status, .. }
+            | LogChange::Aliases { status, .. } => watched(&status.model_id),
+            LogChange::Removed(id) => watched(id),
+            LogChange::Switched(switch) => {
                 watched(&switch.alias)
                     || watched(&switch.to)
                     || switch.from.as_ref().is_some_and(watched)
@@ -192,21 +192,21 @@ impl EventLog {
         let mut contents = self.contents();
         contents.progress.remove(&status.model_id);
         contents.cell(status.clone()).store(status.clone());
-        self.append(contents, Change::Transition(status));
+        self.append(contents, LogChange::Transition(status));
     }
 
     /// The spec of the model `id` was changed.
     pub fn spec_changed(&self, id: &ModelId, version: u64) {
         let contents = self.contents();
         let status = contents.status(id);
-        self.append(contents, Change::Spec { status, version });
+        self.append(contents, LogChange::Spec { status, version });
     }
 
     /// The aliases of the model `id` were changed.
     pub fn aliases_changed(&self, id: &ModelId, aliases: Vec<ModelId>) {
         let contents = self.contents();
         let status = contents.status(id);
-        self.append(contents, Change::Aliases { status, aliases });
+        self.append(contents, LogChange::Aliases { status, aliases });
     }
 
     /// The model `id` is no longer registered.
@@ -214,24 +214,24 @@ impl EventLog {
         let mut contents = self.contents();
         contents.progress.remove(id);
         if contents.models.remove(id).is_some() {
-            self.append(contents, Change::Removed(id.clone()));
+            self.append(contents, LogChange::Removed(id.clone()));
         }
     }
 
     /// A switch began or ended.
     pub fn switched(&self, switch: Switch) {
-        self.append(self.contents(), Change::Switched(switch));
+        self.append(self.contents(), LogChange::Switched(switch));
     }
 
-    fn append(&self, mut contents: MutexGuard<'_, LogContents>, change: Change) {
+    fn append(&self, mut contents: MutexGuard<'_, LogContents>, change: LogChange) {
         let revision = contents.revision.next();
         contents.revision = revision;
         if contents.ring.len() == self.capacity {
             contents.ring.pop_front();
         }
-        contents.ring.push_back(Event::new(revision, change));
+        contents.ring.push_back(LogEvent::new(revision, change));
         for latest in contents.progress.values_mut() {
-            latest.event = Event::new(revision, Change::Progress(latest.status.clone()));
+            latest.event = LogEvent::new(revision, LogChange::Progress(latest.status.clone()));
         }
         drop(contents);
         self.touch();
@@ -242,7 +242,7 @@ impl EventLog {
         let mut contents = self.contents();
         let id = status.model_id.clone();
         contents.cell(status.clone()).store(status.clone());
-        let event = Event::new(contents.revision, Change::Progress(status.clone()));
+        let event = LogEvent::new(contents.revision, LogChange::Progress(status.clone()));
         contents.serial += 1;
         let serial = contents.serial;
         let latest = LatestProgress {
@@ -354,12 +354,12 @@ impl LogContents {
     }
 
     /// At most `limit` transitions after `cursor`, which the ring has to reach; none after the last that is sent.
-    pub(super) fn after(&self, cursor: Revision, limit: usize) -> Vec<Arc<Event>> {
+    pub(super) fn after(&self, cursor: Revision, limit: usize) -> Vec<Arc<LogEvent>> {
         let Some(oldest) = self.oldest() else {
             return Vec::new();
         };
         let skip = usize::try_from(cursor.next().0.saturating_sub(oldest.0)).unwrap_or(usize::MAX);
-        let reported = |event: &&Arc<Event>| self.last.is_none_or(|last| event.revision <= last);
+        let reported = |event: &&Arc<LogEvent>| self.last.is_none_or(|last| event.revision <= last);
         let after = self.ring.iter().skip(skip).take_while(reported);
         after.take(limit).cloned().collect()
     }

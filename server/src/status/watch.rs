@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use super::event_log::{Event, EventLog, LatestProgress};
+use super::event_log::{EventLog, LatestProgress, LogEvent};
 use crate::model::{ModelId, Revision, Status};
 
 /// Which models a watcher wants to hear of.
@@ -37,7 +37,7 @@ pub enum WatchItem {
         revision: Revision,
     },
     /// Something happened.
-    Event(Arc<Event>),
+    Event(Arc<LogEvent>),
     /// Nothing happened for a while.
     Heartbeat {
         /// The last transition.
@@ -61,7 +61,7 @@ pub struct Watch {
     filter: Filter,
     cursor: Revision,
     begin: WatchStart,
-    batch: VecDeque<Arc<Event>>,
+    batch: VecDeque<Arc<LogEvent>>,
     throttle: ProgressThrottle,
     heartbeat: Duration,
     _subscription: Subscription,
