@@ -13,7 +13,7 @@ use super::{
     embedding, files,
     inspection::{Files, InSituQuantization, Inspection},
     lm_head,
-    memory_estimate::MemoryEstimate,
+    memory_need::MemoryNeed,
     model_config::ModelConfig,
     modules::Modules,
     multimodal::{self, Multimodal},
@@ -141,10 +141,10 @@ impl DirectoryInspection {
     }
 
     /// What the model needs in memory, its numbers being of this type.
-    fn need(&self, dtype: DataType) -> Result<MemoryEstimate, Failure> {
+    fn need(&self, dtype: DataType) -> Result<MemoryNeed, Failure> {
         let bytes_per_element = bytes_of(dtype);
         let Self { model, weights, .. } = self;
-        Ok(MemoryEstimate {
+        Ok(MemoryNeed {
             weights: weights.bytes_in_memory(bytes_per_element),
             quantizing: weights.bytes_while_quantized(bytes_per_element),
             merging: adapters::bytes_to_merge(&self.files.adapters),

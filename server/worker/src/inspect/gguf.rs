@@ -24,7 +24,7 @@ use super::{
     device_plan::DevicePlan,
     files,
     inspection::{Files, Inspection},
-    memory_estimate::MemoryEstimate,
+    memory_need::MemoryNeed,
     model_config::{MAX_LAYERS, Shape},
     spec::{check_kind_found, choose_context, choose_dtype, uqff},
     text_settings::TextSettings,
@@ -236,7 +236,7 @@ impl<'a> GgufModel<'a> {
         u32::try_from(*self.embedding()?.shape.get(1)?).ok()
     }
 
-    fn need(&self, dtype: DataType, context: Option<u32>) -> MemoryEstimate {
+    fn need(&self, dtype: DataType, context: Option<u32>) -> MemoryNeed {
         let number = |name: &str| {
             let name = format!("{}.{name}", self.architecture);
             self.header.number(&name).unwrap_or(0)
@@ -251,7 +251,7 @@ impl<'a> GgufModel<'a> {
             0 => hidden_size.checked_div(heads).unwrap_or(0),
             size => size,
         };
-        MemoryEstimate {
+        MemoryNeed {
             weights: memory::in_memory(&self.header.tensors),
             quantizing: memory::while_read(&self.header.tensors),
             merging: 0,
