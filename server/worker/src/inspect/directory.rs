@@ -18,7 +18,7 @@ use super::{
     modules::Modules,
     multimodal::{self, Multimodal},
     required_tensors, shards,
-    spec::{check_kind_found, choose_context, choose_dtype, uqff},
+    spec::{check_kind_found, choose_context_length, choose_dtype, uqff},
     text_settings::TextSettings,
     tokenizer,
     weights::{Weights, WeightsLayout},
@@ -115,7 +115,8 @@ impl DirectoryInspection {
             model.context_length = model.context_length.into_iter().chain(longest).min();
             files.modules = Some(modules);
         }
-        let context_length = choose_context(config.spec().context_length, model.context_length)?;
+        let context_length =
+            choose_context_length(config.spec().context_length, model.context_length)?;
         if kind == ModelKind::Embedding {
             embedding::check(&config.spec().quantization, context_length)?;
         }

@@ -26,7 +26,7 @@ use super::{
     inspection::{Files, Inspection},
     memory_need::MemoryNeed,
     model_config::{MAX_LAYERS, Shape},
-    spec::{check_kind_found, choose_context, choose_dtype, uqff},
+    spec::{check_kind_found, choose_context_length, choose_dtype, uqff},
     text_settings::TextSettings,
     tokenizer as tokenizer_json,
     tokenizer::{Rewritten, TokenizerSidecars},
@@ -154,7 +154,7 @@ impl<'a> GgufModel<'a> {
         computed::check_device(self.architecture, &device)?;
         let main_type = main_type(&self.header.tensors);
         let context_length =
-            choose_context(config.spec().context_length, Some(self.context_length))?;
+            choose_context_length(config.spec().context_length, Some(self.context_length))?;
         let dtype = self.dtype(config.spec().dtype(), &device, context_length);
         let need = self.need(dtype, context_length);
         let device_plan = DevicePlan::plan(config, device, &need, true)?;
