@@ -9,8 +9,8 @@ mod functions;
 mod lazy;
 mod messages;
 mod python;
-mod source;
 mod strings;
+mod template_source;
 mod to_json;
 mod tokens;
 mod value;
@@ -87,7 +87,7 @@ impl ChatTemplate {
             .chain([(WITH_TOOLS, with_tools)])
         {
             chat.environment
-                .add_template_owned(name, source::rewritten(source))
+                .add_template_owned(name, template_source::rewritten(source))
                 .map_err(|e| format!("the chat template is broken: {}", error_text(&e)))?;
         }
         chat.form = chat.accepted_form();
