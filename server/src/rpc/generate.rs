@@ -242,7 +242,7 @@ fn worker_call(request: Generate, permit: &Permit) -> GenerateCall {
         mut message,
     } = request;
     let defaults = permit.defaults();
-    message.sampling = Some(wire::sampling(&sampling.or(defaults.sampling)));
+    message.sampling = Some(wire::sampling_message(&sampling.or(defaults.sampling)));
     if message.stop.is_empty() {
         message.stop.clone_from(&defaults.stop);
     }

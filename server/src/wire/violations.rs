@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hangar_client::v1;
 
-use super::sampling::sampling_of;
+use super::sampling::read_sampling;
 use crate::model::{ModelId, Sampling};
 
 /// Longest wait, drain or time-out that a request may ask for.
@@ -144,7 +144,7 @@ impl Violations {
 
     /// Sampling parameters, each in its range.
     pub fn sampling(&mut self, prefix: &str, message: Option<&v1::Sampling>) -> Sampling {
-        let sampling = sampling_of(message.copied().unwrap_or_default());
+        let sampling = read_sampling(message.copied().unwrap_or_default());
         self.check_sampling(prefix, &sampling);
         sampling
     }

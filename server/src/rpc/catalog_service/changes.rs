@@ -31,7 +31,7 @@ impl CatalogHandlers {
         violations.request_id(&request.request_id);
         let id = violations.model_id("model_id", &request.model_id);
         let given = request.spec.as_ref();
-        let spec = given.map(|spec| wire::spec_of(spec, "spec", &mut violations));
+        let spec = given.map(|spec| wire::read_spec(spec, "spec", &mut violations));
         violations.check(spec.is_some(), "spec", "is required");
         let aliases = violations.aliases("aliases", &request.aliases, id.as_ref());
         violations.finish()?;
@@ -153,7 +153,7 @@ fn merge(
         violations.add("model.spec", "is required");
         return Ok(Ok(Spec::clone(&entry.spec)));
     };
-    let checked = wire::spec_of(&spec, "model.spec", violations);
+    let checked = wire::read_spec(&spec, "model.spec", violations);
     Ok(validate::refuse_later_fields(&spec).map(|()| checked))
 }
 

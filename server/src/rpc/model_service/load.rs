@@ -75,7 +75,7 @@ impl ModelHandlers {
         let spec = request
             .spec
             .as_ref()
-            .map(|spec| wire::spec_of(spec, "spec", &mut violations));
+            .map(|spec| wire::read_spec(spec, "spec", &mut violations));
         violations.finish()?;
         request
             .spec
@@ -160,7 +160,7 @@ impl ModelHandlers {
             load_id: ticket.load_id.to_string(),
             already_loaded: ticket.already_loaded,
             status: Some(convert::status(&ticket.status)),
-            estimated_load_time: estimate.and_then(wire::duration),
+            estimated_load_time: estimate.and_then(wire::duration_message),
             error: None,
         }
     }
