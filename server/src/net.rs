@@ -261,7 +261,7 @@ impl Connections {
         }
     }
 
-    /// A place for one more connection, once there is one. `None`: there never will be.
+    /// A slot for one more connection, once there is one. `None`: there never will be.
     async fn slot(&self, slots: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
         if let Ok(slot) = slots.clone().try_acquire_owned() {
             return Some(slot);

@@ -27,7 +27,7 @@ use self::{
     wire::{GrammarCall, GrammarKind, GrammarReply, NewGrammar, TokenTable},
 };
 use crate::{
-    call_work::{on_thread, place},
+    call_work::{on_thread, slot},
     grpc_error,
     vocabulary::Vocabulary,
 };
@@ -53,7 +53,7 @@ pub(crate) struct Grammars {
     vocabulary: Vocabulary,
     idle: Arc<IdleProcess>,
     /// One for each grammar that there may be: a process is either that of one, or the idle one, which is taken first.
-    places: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
 }
 
 /// A process that waits for its next grammar.
@@ -80,7 +80,7 @@ pub(crate) struct Grammar {
     /// Cancelled when nobody waits for the answer any more.
     cancelled: CancellationToken,
     /// Last: given back when the process has ended, or is idle.
-    _place: OwnedSemaphorePermit,
+    _slot: OwnedSemaphorePermit,
 }
 
 /// How an answer stands with its grammar.
@@ -112,15 +112,15 @@ impl Grammars {
     /// Grammars of answers in this vocabulary, for an engine that takes so many requests at a time: one more may be
     /// compiled meanwhile.
     pub(crate) fn new(vocabulary: Vocabulary, concurrency: usize) -> Self {
-        let places = concurrency.saturating_add(1).min(MAX_GRAMMARS);
+        let slots = concurrency.saturating_add(1).min(MAX_GRAMMARS);
         Self {
             vocabulary,
             idle: Arc::default(),
-            places: Arc::new(Semaphore::new(places)),
+            slots: Arc::new(Semaphore::new(slots)),
         }
     }
 
-    /// Compiles a constraint, which the request has in the field `origin`, or else in its own: once there is a place for
+    /// Compiles a constraint, which the request has in the field `origin`, or else in its own: once there is a slot for
     /// it, for [`START_TIME`] and [`COMPILE_TIME`] at most, and until it is `cancelled`, which ends the grammar at any
     /// time.
     pub(crate) async fn begin(
@@ -130,16 +130,16 @@ impl Grammars {
         cancelled: &CancellationToken,
     ) -> Result<Grammar, Status> {
         let source = GrammarSource::of(constraint, origin)?;
-        let place = place(&self.places, cancelled).await?;
+        let slot = slot(&self.slots, cancelled).await?;
         let (grammars, cancelled) = (self.clone(), cancelled.clone());
-        on_thread(move || grammars.compile(source, cancelled, place)).await
+        on_thread(move || grammars.compile(source, cancelled, slot)).await
     }
 
     fn compile(
         &self,
         source: GrammarSource,
         cancelled: CancellationToken,
-        place: OwnedSemaphorePermit,
+        slot: OwnedSemaphorePermit,
     ) -> Result<Grammar, Status> {
         let process = match self.process(&cancelled) {
             Ok(process) => process,
@@ -155,7 +155,7 @@ impl Grammars {
             reply: None,
             field: source.field,
             cancelled,
-            _place: place,
+            _slot: slot,
         };
         let begin = NewGrammar {
             kind: source.kind.into(),

@@ -26,7 +26,7 @@ const MAX_UNREPORTED_DEVICE_BYTES: u64 = 4 << 30;
 const SHUTDOWN_RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl ModelDriver {
-    /// Queues for a place on the device that the spec of the attempt wants.
+    /// Queues for a slot on the device that the spec of the attempt wants.
     pub(super) fn request_placement(&mut self) {
         let spec = self.next_spec();
         let rank = Rank {
@@ -47,7 +47,7 @@ impl ModelDriver {
         self.resources = DriverResources::Queued(request);
     }
 
-    /// A place on a device came free, or there is no such device.
+    /// A slot on a device came free, or there is no such device.
     pub(super) fn placement_granted(&mut self, placement: Result<Placement, Failure>) {
         self.resources = DriverResources::idle();
         let placement = match placement {

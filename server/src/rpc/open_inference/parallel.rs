@@ -1,7 +1,7 @@
 //! ModelStreamInfer: many requests of one call side by side.
 //!
 //! A request waits for its permit in a task of its own, which ends when that came: a caller that does not
-//! read never keeps a place that nobody uses. From there on the generation holds itself up for nobody.
+//! read never keeps a slot that nobody uses. From there on the generation holds itself up for nobody.
 //! Dropping the responses ends all requests of the call.
 
 mod incoming;

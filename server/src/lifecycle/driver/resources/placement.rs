@@ -65,7 +65,7 @@ impl PlacementRequest {
     }
 }
 
-/// Waits for a place on the device for the model `id`, and looks at the device. Dropped, it leaves the queue.
+/// Waits for a slot on the device for the model `id`, and looks at the device. Dropped, it leaves the queue.
 pub(in crate::lifecycle::driver) async fn find_placement(
     context: Arc<Context>,
     id: ModelId,
