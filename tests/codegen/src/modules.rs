@@ -7,6 +7,7 @@
 //! type.
 
 mod graph;
+mod pictures;
 mod source;
 
 use anyhow::{Context, Result};
