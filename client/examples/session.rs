@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     tokio::select! {
         answer = answer.text() => println!("{}", answer?.text),
         // The server was restarted, or could not be reached for the session's whole time to live.
-        error = session.lost() => return Err(error.into()),
+        error = session.expired() => return Err(error.into()),
     }
 
     // At once; without this the session would lapse after its time to live.

@@ -24,7 +24,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 pub const MAX_DECODED: usize = 64 << 20;
 
 /// Where the memory of a call's requests comes from.
-pub trait RequestRoom: Send + Sync {
+pub trait RequestBudget: Send + Sync {
     /// Takes the bytes of a message, and those of what becomes of it.
     ///
     /// # Errors
@@ -35,17 +35,17 @@ pub trait RequestRoom: Send + Sync {
 
 task_local! {
     /// Of the call that is under way.
-    static ROOM: Arc<dyn RequestRoom>;
+    static BUDGET: Arc<dyn RequestBudget>;
 }
 
-/// What `call` comes to, whose requests, as far as it decodes them itself, take their memory from `room`.
-pub async fn within_room<F: Future>(room: Arc<dyn RequestRoom>, call: F) -> F::Output {
-    ROOM.scope(room, call).await
+/// What `call` comes to, whose requests, as far as it decodes them itself, take their memory from `budget`.
+pub async fn within_budget<F: Future>(budget: Arc<dyn RequestBudget>, call: F) -> F::Output {
+    BUDGET.scope(budget, call).await
 }
 
 /// Where the requests of the call that is under way take their memory from: kept by what outlives the call with its request.
-pub fn room() -> Option<Arc<dyn RequestRoom>> {
-    ROOM.try_with(Arc::clone).ok()
+pub fn budget() -> Option<Arc<dyn RequestBudget>> {
+    BUDGET.try_with(Arc::clone).ok()
 }
 
 /// The codec of the generated servers: [`ProstCodec`], with requests decoded by [`BoundedDecoder`].
@@ -113,8 +113,8 @@ impl<U: Message + Default> Decoder for BoundedDecoder<U> {
         let cost = self.counter.cost(message, MAX_DECODED);
         let too_large = |field| too_large(self.counter.field_name(field));
         let parts = cost.map_err(too_large)? + size_of::<U>();
-        let take = |room: &Arc<dyn RequestRoom>| room.take_request(message.len(), parts);
-        ROOM.try_with(take).unwrap_or(Ok(()))?;
+        let take = |budget: &Arc<dyn RequestBudget>| budget.take_request(message.len(), parts);
+        BUDGET.try_with(take).unwrap_or(Ok(()))?;
         self.inner.decode(buffer)
     }
 }

@@ -30,7 +30,7 @@ use crate::{
 /// keep-alive, so that the session lapses after its time to live: a drop cannot wait for the server.
 ///
 /// A task of the runtime that opened the session keeps it alive at a third of its time to live. It goes on
-/// through failures; when the server has lost the session, [`lost`](Self::lost) says so.
+/// through failures; when the session has expired, [`expired`](Self::expired) says so.
 ///
 /// ```no_run
 /// # async fn example(client: hangar_client::Client) -> Result<(), hangar_client::Error> {
@@ -42,7 +42,7 @@ use crate::{
 ///     answer = client.generate("qwen").prompt("Once upon a time").text() => {
 ///         println!("{}", answer?.text);
 ///     }
-///     error = session.lost() => eprintln!("the model may be gone: {error}"),
+///     error = session.expired() => eprintln!("the model may be gone: {error}"),
 /// }
 /// session.close().await?;
 /// # Ok(())
@@ -53,8 +53,8 @@ pub struct Session {
     handle: SessionHandle,
     holder: String,
     ttl: Duration,
-    /// Why it was lost. The sender lives in the task.
-    lost: watch::Receiver<Option<Error>>,
+    /// Why it has expired. The sender lives in the task.
+    expired: watch::Receiver<Option<Error>>,
     keep_alive: JoinSet<()>,
 }
 
@@ -95,7 +95,7 @@ impl Client {
         let record = self.create_session_as(display_name, ttl).await?;
         let ttl = record.ttl.as_ref().map_or(ttl, to_duration);
         let handle = self.session(record.session_id);
-        let (sender, lost) = watch::channel(None);
+        let (sender, expired) = watch::channel(None);
         let mut keep_alive = JoinSet::new();
         let lease = Lease::new(ttl, opened);
         let kept = handle.clone();
@@ -107,7 +107,7 @@ impl Client {
             handle,
             holder: record.holder,
             ttl,
-            lost,
+            expired,
             keep_alive,
         })
     }
@@ -181,17 +181,17 @@ impl Session {
         self.handle.get().await
     }
 
-    /// Whether it was lost, as [`lost`](Self::lost) says it.
-    pub fn is_lost(&self) -> bool {
-        self.lost.borrow().is_some()
+    /// Whether it has expired, as [`expired`](Self::expired) says it.
+    pub fn is_expired(&self) -> bool {
+        self.expired.borrow().is_some()
     }
 
-    /// Ends when the session was lost: the server does not know it any more (it lapsed or the server was
+    /// Ends when the session has expired: the server does not know it any more (it lapsed or the server was
     /// restarted), or could not be reached for its whole time to live. Says why. The models that it
     /// held may be unloaded, and nothing keeps it alive any more: open another one.
-    pub async fn lost(&self) -> Error {
-        let mut lost = self.lost.clone();
-        let error = match lost.wait_for(Option::is_some).await {
+    pub async fn expired(&self) -> Error {
+        let mut expired = self.expired.clone();
+        let error = match expired.wait_for(Option::is_some).await {
             Ok(error) => error.clone(),
             Err(_) => None,
         };
@@ -220,7 +220,7 @@ impl Session {
     }
 }
 
-/// Keeps a session alive until it is lost, and tells why it was.
+/// Keeps a session alive until it has expired, and tells why.
 async fn keep(session: &SessionHandle, mut lease: Lease) -> Error {
     loop {
         tokio::time::sleep(lease.pause()).await;
@@ -228,7 +228,7 @@ async fn keep(session: &SessionHandle, mut lease: Lease) -> Error {
         let result = session.keep_alive_within(lease.time_for_a_try(begun)).await;
         match lease.after(result.map(drop), begun, Instant::now()) {
             LeaseState::Alive => {}
-            LeaseState::Lost(error) => return error,
+            LeaseState::Expired(error) => return error,
         }
     }
 }
@@ -238,7 +238,7 @@ impl fmt::Debug for Session {
         f.debug_struct("Session")
             .field("holder", &self.holder)
             .field("ttl", &self.ttl)
-            .field("is_lost", &self.is_lost())
+            .field("is_expired", &self.is_expired())
             .finish_non_exhaustive()
     }
 }

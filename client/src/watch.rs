@@ -209,7 +209,7 @@ impl WatchSession {
     fn is_final(&mut self, error: &Error) -> bool {
         if error.reason() == Some(ErrorReason::TokenInvalid) {
             let again = std::mem::replace(&mut self.token_refused, true);
-            self.cursor.forget();
+            self.cursor.reset();
             return again;
         }
         matches!(

@@ -42,7 +42,7 @@ pub use requests::{RequestKey, ResponseToStore, StoredResponse};
 use rusqlite::Connection;
 pub use source_kind::SourceKind;
 pub use switches::AliasMove;
-use writer::Writer;
+use writer::CatalogWriter;
 
 use crate::{
     model::{Etag, ModelId},
@@ -51,10 +51,10 @@ use crate::{
 
 /// The catalog. Clones are the same catalog; it ends with [`Catalog::close`].
 #[derive(Clone)]
-pub struct Catalog(Arc<Inner>);
+pub struct Catalog(Arc<CatalogParts>);
 
-struct Inner {
-    writer: Writer,
+struct CatalogParts {
+    writer: CatalogWriter,
     readers: Readers,
     names: Arc<Names>,
     capacity: usize,
@@ -79,16 +79,16 @@ impl Catalog {
         let of = |error: rusqlite::Error| OpenCatalogError::of(path, &error);
         let connection = database::open(path)?;
         // Writes, so that a disk which takes no writes is met here.
-        requests::forget(&connection).map_err(of)?;
+        requests::prune(&connection).map_err(of)?;
         let names = Arc::new(read_names(&connection).map_err(of)?);
         let page_key = read_page_key(&connection).map_err(of)?;
         let readers = (0..READERS)
             .map(|_| database::open_to_read(path))
             .collect::<Result<_, _>>()?;
         let system = |error: io::Error| OpenCatalogError::system(path, &error);
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(CatalogParts {
             readers: Readers::start(readers, supervisor).map_err(system)?,
-            writer: Writer::start(connection, names.clone(), supervisor).map_err(system)?,
+            writer: CatalogWriter::start(connection, names.clone(), supervisor).map_err(system)?,
             names,
             capacity,
             page_key,

@@ -1,9 +1,9 @@
 //! Hangar's server: hosts mistral.rs engines in worker processes and manages their life.
 //!
 //! Dependencies point inward: `rpc → lifecycle → {catalog, worker, status} → model`. Nothing but [`run`] is public: what is
-//! `pub` in a room is so for the other rooms, and the compiler names what nobody uses.
+//! `pub` in a module is so for the other modules, and the compiler names what nobody uses.
 
-#![allow(unreachable_pub, reason = "it is for the other rooms")]
+#![allow(unreachable_pub, reason = "it is for the other modules")]
 
 mod catalog;
 mod command;

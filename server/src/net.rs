@@ -45,8 +45,8 @@ const NEXT_HEADERS_TIMEOUT: Duration = Duration::from_secs(75);
 const IDLE_LINGER: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
 /// Time that an HTTP/1.1 connection has to take its last answer.
 const SLOW_LINGER: Duration = Duration::from_secs(60);
-/// Between two looks for a connection that may be closed to make room for another.
-const ROOM_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two looks for a connection that may be closed for another.
+const IDLE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Shortest and longest pause after a failed accept.
 const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
@@ -72,7 +72,7 @@ pub struct ServeOptions {
     pub max_idle: Duration,
     /// And so is one this old, a tenth more or less, when its streams have ended; it gets no new ones.
     pub max_age: Duration,
-    /// One without streams for this long may be closed to make room for another.
+    /// One without streams for this long may be closed for another.
     pub yields_after: Duration,
     /// HTTP/2 streams at the same time on one connection.
     pub max_concurrent_streams: u32,
@@ -261,16 +261,17 @@ impl Connections {
         }
     }
 
-    /// A place for one more connection, once there is one. `None`: there never will be.
+    /// A slot for one more connection, once there is one. `None`: there never will be.
     async fn slot(&self, slots: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
         if let Ok(slot) = slots.clone().try_acquire_owned() {
             return Some(slot);
         }
         loop {
             // The one that was asked before is dropped within its linger, and what it leaves is seen a moment later.
-            let leave = IDLE_LINGER.1 + ROOM_INTERVAL;
-            self.open.make_room(self.options.yields_after, leave);
-            if let Ok(slot) = timeout(ROOM_INTERVAL, slots.clone().acquire_owned()).await {
+            let leave = IDLE_LINGER.1 + IDLE_LOOK_INTERVAL;
+            self.open
+                .ask_idle_one_to_go(self.options.yields_after, leave);
+            if let Ok(slot) = timeout(IDLE_LOOK_INTERVAL, slots.clone().acquire_owned()).await {
                 return slot.ok();
             }
         }

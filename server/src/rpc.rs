@@ -1,4 +1,4 @@
-//! The public API over gRPC: the only room that knows `tonic::Status`.
+//! The public API over gRPC: the only module that knows `tonic::Status`.
 
 mod bounds;
 mod broken_call;

@@ -9,6 +9,6 @@ mod publisher;
 mod watch;
 
 pub use cell::StatusCell;
-pub use event_log::{Change, Event, EventLog};
+pub use event_log::{EventLog, LogChange, LogEvent};
 pub use publisher::Publisher;
 pub use watch::{Filter, Watch, WatchItem};

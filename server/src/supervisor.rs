@@ -32,10 +32,10 @@ use crate::failpoint;
 
 /// Watches the tasks of one server. Clones are the same supervisor.
 #[derive(Clone, Debug)]
-pub struct Supervisor(Arc<Inner>);
+pub struct Supervisor(Arc<SupervisorState>);
 
 #[derive(Debug)]
-struct Inner {
+struct SupervisorState {
     /// The first one.
     failure: watch::Sender<Option<TaskFailure>>,
     probes: LivenessProbes,
@@ -51,7 +51,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 impl Supervisor {
     /// A supervisor that takes a task for stuck that has not turned for the time `limit`.
     pub fn new(limit: Duration) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(SupervisorState {
             failure: watch::Sender::new(None),
             probes: LivenessProbes::new(limit),
             stopping: CancellationToken::new(),

@@ -1,4 +1,5 @@
-//! Values that the public API and the workers' protocol share, from and to the types of [`crate::model`].
+//! Values that the public API and the workers' protocol share, from and to the types of [`crate::model`]:
+//! `read_*` takes a message, `*_message` makes one.
 
 mod kinds;
 mod sampling;
@@ -7,13 +8,13 @@ mod violations;
 
 use std::time::Duration;
 
-pub use kinds::{dtype, dtype_of, format, format_of, kind, kind_of};
-pub use sampling::sampling;
-pub use spec::{spec, spec_of};
+pub use kinds::{dtype_message, format_message, kind_message, read_dtype, read_format, read_kind};
+pub use sampling::sampling_message;
+pub use spec::{read_spec, spec_message};
 pub use violations::{InvalidFields, MAX_REQUEST_ID, Violations};
 
 /// A length of time; `None` where the message cannot express it.
-pub fn duration(duration: Duration) -> Option<prost_types::Duration> {
+pub fn duration_message(duration: Duration) -> Option<prost_types::Duration> {
     prost_types::Duration::try_from(duration).ok()
 }
 

@@ -4,7 +4,7 @@
 //! child, so a signal can never hit another process that got its process id. What this process was handed and did not start is
 //! reaped by the thread that starts workers.
 //!
-//! The only room of the server that knows `hangar.worker.v1`: what is sent and what comes is converted in `convert`.
+//! The only module of the server that knows `hangar.worker.v1`: what is sent and what comes is converted in `convert`.
 
 mod call;
 mod channel;

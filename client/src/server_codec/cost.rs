@@ -62,7 +62,7 @@ struct Frame {
 }
 
 /// What comes behind a field.
-enum Inner {
+enum AfterField {
     None,
     /// What is in it.
     Frame(Frame),
@@ -129,10 +129,10 @@ impl Counter {
             }
             let in_group = frame.is_group;
             match inner {
-                Inner::None => {}
-                Inner::Frame(frame) if frames.len() < MAX_DEPTH => frames.push(frame),
-                Inner::EndOfGroup if in_group => drop(frames.pop()),
-                Inner::Frame(_) | Inner::EndOfGroup => return Ok(cost),
+                AfterField::None => {}
+                AfterField::Frame(frame) if frames.len() < MAX_DEPTH => frames.push(frame),
+                AfterField::EndOfGroup if in_group => drop(frames.pop()),
+                AfterField::Frame(_) | AfterField::EndOfGroup => return Ok(cost),
             }
         }
         Ok(cost)
@@ -147,7 +147,7 @@ impl Counter {
 
 impl Reader<'_> {
     /// What the next field of `frame` takes; `None` where there is none.
-    fn field(&mut self, frame: &mut Frame) -> Option<(usize, Inner)> {
+    fn field(&mut self, frame: &mut Frame) -> Option<(usize, AfterField)> {
         if self.at > frame.end {
             return None;
         }
@@ -168,23 +168,23 @@ impl Reader<'_> {
             is_group: true,
         };
         match key & 7 {
-            0 => self.varint().map(|_| (single, Inner::None)),
-            1 => self.skip(8).map(|()| (single, Inner::None)),
-            5 => self.skip(4).map(|()| (single, Inner::None)),
+            0 => self.varint().map(|_| (single, AfterField::None)),
+            1 => self.skip(8).map(|()| (single, AfterField::None)),
+            5 => self.skip(4).map(|()| (single, AfterField::None)),
             2 => self.delimited(field, again),
-            3 => Some((0, Inner::Frame(group))),
-            4 => Some((0, Inner::EndOfGroup)),
+            3 => Some((0, AfterField::Frame(group))),
+            4 => Some((0, AfterField::EndOfGroup)),
             _ => None,
         }
     }
 
     /// What a field takes that says how long it is.
-    fn delimited(&mut self, field: Option<&Field>, again: bool) -> Option<(usize, Inner)> {
+    fn delimited(&mut self, field: Option<&Field>, again: bool) -> Option<(usize, AfterField)> {
         let length = usize::try_from(self.varint()?).ok()?;
         let end = self.at.checked_add(length)?;
         let inside = self.bytes.get(self.at..end)?;
         let message = |fields| {
-            Inner::Frame(Frame {
+            AfterField::Frame(Frame {
                 end,
                 fields: Some(fields),
                 last: 0,
@@ -202,7 +202,7 @@ impl Reader<'_> {
             None => 0,
         };
         self.at = end;
-        Some((taken, Inner::None))
+        Some((taken, AfterField::None))
     }
 
     fn skip(&mut self, length: usize) -> Option<()> {

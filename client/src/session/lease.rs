@@ -1,4 +1,4 @@
-//! When to keep a session alive, and when it is lost: pure, without clock or I/O.
+//! When to keep a session alive, and when it has expired: pure, without clock or I/O.
 //!
 //! Invariant: there is a try in each third of the time to live, and a session is given up only when the
 //! server said that it is gone or when it must have lapsed.
@@ -15,8 +15,8 @@ const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 pub(super) enum LeaseState {
     /// It is alive, or may be.
     Alive,
-    /// It is lost, for this reason.
-    Lost(Error),
+    /// It has expired, for this reason.
+    Expired(Error),
 }
 
 /// The time that a session has.
@@ -71,7 +71,7 @@ impl Lease {
             Err(error) => error,
         };
         if error.reason() == Some(ErrorReason::SessionNotFound) || now >= self.end {
-            return LeaseState::Lost(error);
+            return LeaseState::Expired(error);
         }
         self.failures += 1;
         LeaseState::Alive
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_must_have_lapsed_is_lost() {
+    fn a_session_that_must_have_lapsed_is_expired() {
         let start = Instant::now();
         let mut lease = Lease::new(TTL, start);
         let (begun, ended) = (second(start, 9), second(start, 10));
@@ -144,15 +144,15 @@ mod tests {
         let step = lease.after(Err(gone()), second(start, 30), second(start, 38));
         assert!(matches!(step, LeaseState::Alive));
         let step = lease.after(Err(gone()), second(start, 38), second(start, 39));
-        assert!(matches!(step, LeaseState::Lost(Error::Deadline { .. })));
+        assert!(matches!(step, LeaseState::Expired(Error::Deadline { .. })));
     }
 
     #[test]
-    fn a_session_that_the_server_does_not_know_is_lost_at_once() {
+    fn a_session_that_the_server_does_not_know_is_expired_at_once() {
         let start = Instant::now();
         let mut lease = Lease::new(TTL, start);
         let step = lease.after(Err(not_found()), start, start);
-        assert!(matches!(step, LeaseState::Lost(Error::Refused(_))));
+        assert!(matches!(step, LeaseState::Expired(Error::Refused(_))));
     }
 
     #[test]

@@ -57,7 +57,7 @@ impl Cursor {
     }
 
     /// The token is of no use: the next connection begins with a snapshot, marked as a reset.
-    pub(super) fn forget(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.partial = None;
         self.revision = None;
         self.token.clear();
@@ -157,7 +157,7 @@ impl Cursor {
     }
 
     fn gap(&mut self, why: &'static str) -> CursorStep {
-        self.forget();
+        self.reset();
         Err(Hole(why))
     }
 }

@@ -1,4 +1,4 @@
-//! Sessions: kept alive, lost, closed, dropped.
+//! Sessions: kept alive, expired, closed, dropped.
 
 use std::{sync::Arc, time::Duration};
 
@@ -60,7 +60,7 @@ async fn a_session_keeps_itself_alive_through_failures() {
     assert_eq!(session.holder(), "session/h1");
     assert!(!format!("{session:?}").contains("s1"));
     comes(&mut count, 4).await;
-    assert!(!session.is_lost());
+    assert!(!session.is_expired());
     let requests = script.state().sessions.keep_alives.requests.clone();
     assert!(requests.iter().all(|request| request.session_id == "s1"));
     let asked = script.state().sessions.creates.requests[0].ttl;
@@ -68,7 +68,7 @@ async fn a_session_keeps_itself_alive_through_failures() {
 }
 
 #[tokio::test]
-async fn a_session_that_the_server_does_not_know_any_more_is_lost() {
+async fn a_session_that_the_server_does_not_know_any_more_has_expired() {
     let script = Script::default();
     let unknown = Err(refused(Code::NotFound, "SESSION_NOT_FOUND"));
     script.state().sessions.keep_alives = Asked::with([unknown]);
@@ -77,25 +77,25 @@ async fn a_session_that_the_server_does_not_know_any_more_is_lost() {
     let session = Arc::new(session);
     let mut tasks = JoinSet::new();
     let waiting = session.clone();
-    tasks.spawn(async move { waiting.lost().await });
+    tasks.spawn(async move { waiting.expired().await });
     let error = timeout(LIMIT, tasks.join_next()).await.unwrap();
     let error = error.unwrap().unwrap();
     assert_eq!(error.reason(), Some(ErrorReason::SessionNotFound));
-    assert!(session.is_lost());
+    assert!(session.is_expired());
     assert_eq!(script.state().sessions.keep_alives.requests.len(), 1);
-    // It stays lost for whoever asks later.
-    let error = timeout(LIMIT, session.lost()).await.unwrap();
+    // It stays expired for whoever asks later.
+    let error = timeout(LIMIT, session.expired()).await.unwrap();
     assert_eq!(error.reason(), Some(ErrorReason::SessionNotFound));
 }
 
 #[tokio::test]
-async fn a_session_whose_server_cannot_be_reached_for_its_whole_time_is_lost() {
+async fn a_session_whose_server_cannot_be_reached_for_its_whole_time_has_expired() {
     let script = Script::default();
     let gone = || Err(Status::unavailable("a proxy"));
     script.state().sessions.keep_alives = Asked::with((0..999).map(|_| gone()));
     let (client, _tasks) = script.serve().await;
     let session = open(&script, &client, Duration::from_secs(2)).await;
-    let error = timeout(LIMIT, session.lost()).await.unwrap();
+    let error = timeout(LIMIT, session.expired()).await.unwrap();
     assert!(
         matches!(error.code(), Code::Unavailable | Code::DeadlineExceeded),
         "{error}"

@@ -79,7 +79,7 @@ pub struct LoadAttempt {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LearnedFacts {
-    /// What its files and its engine said.
+    /// What its files and its engine report.
     pub metadata: ModelMetadata,
     /// What its worker held.
     pub memory: Option<LearnedMemory>,

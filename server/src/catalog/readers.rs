@@ -22,11 +22,11 @@ use crate::{
 /// The way to the threads that read.
 #[derive(Debug)]
 pub(super) struct Readers {
-    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    jobs: Mutex<Option<mpsc::Sender<ReadJob>>>,
     threads: Vec<Mutex<Option<JoinHandle<()>>>>,
 }
 
-type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+type ReadJob = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// Jobs that wait; more of them wait in their callers.
 const QUEUE: usize = 64;
@@ -34,7 +34,7 @@ const QUEUE: usize = 64;
 impl Readers {
     /// Starts a thread for each of `connections`.
     pub(super) fn start(connections: Vec<Connection>, supervisor: &Supervisor) -> io::Result<Self> {
-        let (jobs, inbox) = mpsc::channel::<Job>(QUEUE);
+        let (jobs, inbox) = mpsc::channel::<ReadJob>(QUEUE);
         let inbox = Arc::new(Mutex::new(inbox));
         let mut threads = Vec::new();
         for (n, mut connection) in connections.into_iter().enumerate() {
@@ -58,7 +58,7 @@ impl Readers {
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StorageError> {
         let (reply, outcome) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
+        let job: ReadJob = Box::new(move |connection| {
             let read = connection
                 .transaction()
                 .and_then(|tx| work(&tx))
@@ -95,7 +95,7 @@ fn broken_off() -> StorageError {
 }
 
 /// Does one job. Nothing is changed by it: a panic of it is its caller's, who hears that there is no answer.
-fn read(job: Job, connection: &mut Connection, probe: &LivenessProbe) {
+fn read(job: ReadJob, connection: &mut Connection, probe: &LivenessProbe) {
     probe.mark_alive();
     let read = || {
         failpoint::pass("catalog-read", None);
@@ -111,7 +111,7 @@ fn read(job: Job, connection: &mut Connection, probe: &LivenessProbe) {
 }
 
 /// The next job. One idle thread waits for it, the others for that one.
-fn next(inbox: &Mutex<mpsc::Receiver<Job>>) -> Option<Job> {
+fn next(inbox: &Mutex<mpsc::Receiver<ReadJob>>) -> Option<ReadJob> {
     inbox
         .lock()
         .unwrap_or_else(PoisonError::into_inner)

@@ -72,7 +72,7 @@ pub(super) fn remember(
     write(connection, &request.key, &remembered)
 }
 
-/// Remembers a response, and forgets what is too old and the oldest of what is too much.
+/// Remembers a response, and deletes what is too old and the oldest of what is too much.
 pub(super) fn write(
     connection: &Connection,
     key: &RequestKey,
@@ -92,11 +92,11 @@ pub(super) fn write(
             remembered.response,
             row::micros(SystemTime::now()),
         ])?;
-    forget(connection)
+    prune(connection)
 }
 
-/// Forgets what is too old, and the oldest of what is too much.
-pub(super) fn forget(connection: &Connection) -> rusqlite::Result<()> {
+/// Deletes what is too old, and the oldest of what is too much.
+pub(super) fn prune(connection: &Connection) -> rusqlite::Result<()> {
     connection
         .prepare_cached("DELETE FROM requests WHERE time < ?1")?
         .execute([oldest()])?;

@@ -24,16 +24,16 @@ use crate::{
 
 /// The way to the thread that writes.
 #[derive(Debug)]
-pub(super) struct Writer {
+pub(super) struct CatalogWriter {
     jobs: mpsc::Sender<Message>,
     deferred: Arc<DeferredWrites>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-type Job = Box<dyn FnOnce(&mut Connection, &Names) + Send>;
+type WriteJob = Box<dyn FnOnce(&mut Connection, &Names) + Send>;
 
 enum Message {
-    Job(Job),
+    Job(WriteJob),
     DeferredWrites,
     Close,
 }
@@ -41,7 +41,7 @@ enum Message {
 /// Jobs that wait; more of them wait in their callers.
 const QUEUE: usize = 64;
 
-impl Writer {
+impl CatalogWriter {
     /// Starts the thread, which owns `connection` from now on.
     pub(super) fn start(
         connection: Connection,
@@ -72,7 +72,7 @@ impl Writer {
         E: From<StorageError> + From<rusqlite::Error> + Send + 'static,
     {
         let (reply, outcome) = oneshot::channel();
-        let job: Job = Box::new(move |connection, names| {
+        let job: WriteJob = Box::new(move |connection, names| {
             // Nobody may wait any more.
             let _ = reply.send(transact(connection, names, work));
         });
@@ -91,7 +91,7 @@ impl Writer {
         E: From<StorageError> + From<rusqlite::Error> + Send + 'static,
     {
         let (reply, outcome) = oneshot::channel();
-        let job: Job = Box::new(move |connection, _| {
+        let job: WriteJob = Box::new(move |connection, _| {
             let begun = connection.transaction_with_behavior(TransactionBehavior::Immediate);
             // Dropping a change undoes it.
             let done = begun

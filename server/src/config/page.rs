@@ -15,8 +15,8 @@ const HIDDEN: [&str; 1] = ["history_interval"];
 /// Settings whose variable is not theirs alone, and so has another name than theirs.
 const COMMON_VARIABLES: [(&str, &str); 1] = [("otlp_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT")];
 
-/// Settings whose default depends on others or on where the server runs, or which have none: it is told in words.
-const TOLD_IN_WORDS: [&str; 11] = [
+/// Settings whose default depends on others or on where the server runs, or which have none: it is described in words.
+const DESCRIBED_DEFAULTS: [&str; 11] = [
     "data_dir",
     "runtime_dir",
     "model_root",
@@ -141,18 +141,18 @@ fn every_setting_has_its_place_and_its_variable() {
 }
 
 #[test]
-fn every_default_is_as_it_is_told() {
+fn every_default_is_as_it_is_described() {
     let defaults = with(&[]).expect("defaults");
     for setting in all() {
-        let (key, (_, told)) = (key(&setting), words(&setting));
-        if TOLD_IN_WORDS.contains(&&*key) {
+        let (key, (_, default)) = (key(&setting), words(&setting));
+        if DESCRIBED_DEFAULTS.contains(&&*key) {
             continue;
         }
-        let given = with(&[format!("--{}={told}", key.replace('_', "-"))]);
+        let given = with(&[format!("--{}={default}", key.replace('_', "-"))]);
         assert_eq!(
             given.as_ref(),
             Some(&defaults),
-            "{key} is not {told} by default"
+            "{key} is not {default} by default"
         );
     }
 }

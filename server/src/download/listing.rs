@@ -27,7 +27,7 @@ pub(super) struct Listed {
     pub(super) lfs: Option<Lfs>,
 }
 
-/// What is said of a file that lies in the large file storage.
+/// The description of a file that lies in the large file storage.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Lfs {
     #[serde(alias = "oid")]

@@ -68,7 +68,7 @@ enum WriterCommand {
 }
 
 /// The writer's side.
-struct Writer {
+struct PartialFileWriter {
     file: File,
     target: Target,
     digest: Sha256,
@@ -164,7 +164,7 @@ fn write(
     opened: oneshot::Sender<u64>,
     mut commands: mpsc::Receiver<WriterCommand>,
 ) -> Result<(), PartialFileError> {
-    let mut writer = Writer::open(target)?;
+    let mut writer = PartialFileWriter::open(target)?;
     // Whoever does not wait any more has closed the commands too.
     let _ = opened.send(writer.len);
     while let Some(command) = commands.blocking_recv() {
@@ -178,7 +178,7 @@ fn write(
     Ok(())
 }
 
-impl Writer {
+impl PartialFileWriter {
     fn open(target: Target) -> Result<Self, PartialFileError> {
         let file = OpenOptions::new()
             .create(true)

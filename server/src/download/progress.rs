@@ -7,10 +7,10 @@ use std::sync::{
 
 /// How far a download is. Clones look at the same one.
 #[derive(Clone, Debug, Default)]
-pub struct DownloadProgress(Arc<Counters>);
+pub struct DownloadProgress(Arc<DownloadCounters>);
 
 #[derive(Debug, Default)]
-struct Counters {
+struct DownloadCounters {
     total: OnceLock<u64>,
     done: AtomicU64,
 }

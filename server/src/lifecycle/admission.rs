@@ -50,9 +50,9 @@ pub struct Permit {
 /// What a permit stands for.
 #[derive(Debug)]
 enum AdmissionSlot {
-    /// A place at the engine.
+    /// A slot at the engine.
     Engine { _slot: Slot<i32> },
-    /// A place for a call that the engine has no part in.
+    /// A slot for a call that the engine has no part in.
     NoEngine { _slot: OwnedSemaphorePermit },
 }
 

@@ -20,20 +20,20 @@ pub(super) struct BuiltInEngine {
 }
 
 impl BuiltInEngine {
-    /// Takes down what a worker for that device said, and warns, once, when it has slow kernels for what it hosts.
-    pub(super) fn heard(&self, ready: &ReadyMessage, device: &str) {
+    /// Records what a worker for that device reports, and warns, once, when it has slow kernels for what it hosts.
+    pub(super) fn record(&self, ready: &ReadyMessage, device: &str) {
         self.version
             .store(Some(Arc::new(ready.engine_version.clone())));
         if device != "cpu" {
             return;
         }
         let kernels = ready.kernels.as_str();
-        let is_news = self
+        let is_changed = self
             .kernels
             .swap(Some(Arc::new(kernels.to_owned())))
             .is_none_or(|before| *before != kernels);
         let processor = Level::of_this_processor();
-        if is_news {
+        if is_changed {
             tracing::info!(kernels, %processor, "engine.kernels");
         }
         let quantized = ready
@@ -97,18 +97,18 @@ mod tests {
             ready("x86-64-v3", "Q8_0"),
             ready("scripted", "Q8_0"),
         ] {
-            engine.heard(&quick, "cpu");
+            engine.record(&quick, "cpu");
             assert!(!engine.warned.load(Ordering::Relaxed), "{quick:?}");
         }
-        engine.heard(&ready("x86-64-v2", "Q8_0"), "cpu");
+        engine.record(&ready("x86-64-v2", "Q8_0"), "cpu");
         assert!(engine.warned.load(Ordering::Relaxed));
     }
 
     #[test]
     fn workers_for_gpus_tell_nothing_of_kernels_for_cpus() {
         let engine = BuiltInEngine::default();
-        engine.heard(&ready("x86-64-v3", ""), "cpu");
-        engine.heard(&ready("x86-64", "Q8_0"), "cuda:0");
+        engine.record(&ready("x86-64-v3", ""), "cpu");
+        engine.record(&ready("x86-64", "Q8_0"), "cuda:0");
         assert_eq!(
             engine.kernels().as_deref().map(String::as_str),
             Some("x86-64-v3")

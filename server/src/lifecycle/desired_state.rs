@@ -166,7 +166,7 @@ impl<'a> LockedModel<'a> {
 
     /// It is the turn of the model at the start of the server. Says whether it is still to be loaded: whether nobody has
     /// unloaded it since the reconciler began.
-    pub(super) fn claim_for_reconcile(&self) -> bool {
+    pub(super) fn take_from_reconcile(&self) -> bool {
         self.desired_state.pending_reconcile().remove(&self.id)
     }
 

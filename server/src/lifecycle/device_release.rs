@@ -1,6 +1,6 @@
 //! Whether a device has its memory back once a worker has gone.
 //!
-//! Invariant: nothing is said to be back that was not seen to be. What other models took or gave meanwhile
+//! Invariant: nothing counts as back that was not seen to be. What other models took or gave meanwhile
 //! is allowed for, and what other processes did is allowed for and reported.
 
 use std::{

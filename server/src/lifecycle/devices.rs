@@ -177,7 +177,7 @@ impl From<Missing> for Failure {
 /// The library that devices are found with; it comes with the GPU driver.
 const DRIVER: &str = "libnvidia-ml.so.1";
 
-/// What is said of a GPU driver that hangs.
+/// The message about a GPU driver that hangs.
 const UNRESPONSIVE: &str = "the NVIDIA driver does not answer; see what nvidia-smi says, or give the model the device \
                       \"cpu\"";
 

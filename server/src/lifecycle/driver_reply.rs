@@ -23,7 +23,7 @@ impl<T> DriverReply<T> {
             reply = &mut self.reply => return reply.ok(),
             _ = self.stuck.wait_for(|stuck| *stuck) => {}
         }
-        // What it has said by now counts, and what it would say from now on it hears that nobody waits for.
+        // What it has answered by now counts; of what it would answer from now on it sees that nobody waits for it.
         self.reply.close();
         self.reply.try_recv().ok()
     }

@@ -22,10 +22,10 @@ use crate::failpoint;
 
 /// The file systems below the model roots, and all others, which count as one.
 #[derive(Clone, Debug, Default)]
-pub(super) struct FileSystems(Arc<Inner>);
+pub(super) struct FileSystems(Arc<FileSystemPools>);
 
 #[derive(Debug, Default)]
-struct Inner {
+struct FileSystemPools {
     roots: Vec<Root>,
     others: RootPools,
 }
@@ -94,7 +94,7 @@ impl FileSystems {
             paths: paths.map(|path| plain(&path)),
             pools: RootPools::default(),
         };
-        Self(Arc::new(Inner {
+        Self(Arc::new(FileSystemPools {
             roots: roots.into_iter().map(root).collect(),
             others: RootPools::default(),
         }))

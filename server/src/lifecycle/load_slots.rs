@@ -10,7 +10,7 @@ use super::{
     slots::{Slot, Slots},
 };
 
-/// The places of all devices.
+/// The slots of all devices.
 #[derive(Debug)]
 pub(super) struct LoadSlots {
     /// Places that the CPU has.
@@ -20,7 +20,7 @@ pub(super) struct LoadSlots {
     devices: Mutex<BTreeMap<String, Arc<Slots<Rank>>>>,
 }
 
-/// A place that is taken, given back when dropped.
+/// A slot that is taken, given back when dropped.
 pub(super) type LoadSlot = Slot<Rank>;
 
 /// Who loads before whom.
@@ -33,7 +33,7 @@ pub(super) struct Rank {
 }
 
 impl LoadSlots {
-    /// So many places on the CPU and on each other device, at least one.
+    /// So many slots on the CPU and on each other device, at least one.
     pub(super) fn new(cpu: usize, accelerator: usize) -> Self {
         Self {
             cpu: cpu.max(1),
@@ -42,13 +42,13 @@ impl LoadSlots {
         }
     }
 
-    /// Waits for a place on `device`, from this call on. Whoever drops the future leaves the queue.
+    /// Waits for a slot on `device`, from this call on. Whoever drops the future leaves the queue.
     pub(super) fn take(
         &self,
         device: &str,
         rank: Rank,
     ) -> impl Future<Output = LoadSlot> + Send + use<> {
-        let places = if device == CPU {
+        let slots = if device == CPU {
             self.cpu
         } else {
             self.accelerator
@@ -56,7 +56,7 @@ impl LoadSlots {
         let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
         let slots = devices
             .entry(device.to_owned())
-            .or_insert_with(|| Slots::new(places))
+            .or_insert_with(|| Slots::new(slots))
             .clone();
         slots.take(rank)
     }
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_cpu_has_other_places_than_the_rest() {
+    async fn the_cpu_has_other_slots_than_the_rest() {
         let slots = LoadSlots::new(2, 1);
         let take = |device| slots.take(device, Rank::default()).now_or_never();
         let (first, second) = (take("cpu"), take("cpu"));

@@ -81,7 +81,7 @@ pub enum LoadError {
     #[error("the server is shutting down")]
     ShuttingDown,
     /// The model's driver panicked before it answered, or no longer turns.
-    #[error("{}", Failure::of_a_lost_task().message)]
+    #[error("{}", Failure::of_panicked_task().message)]
     ModelTaskFailed,
 }
 

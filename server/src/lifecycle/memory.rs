@@ -29,10 +29,10 @@ use crate::{
 
 /// What there is of memory. Cheap to share.
 #[derive(Clone, Debug)]
-pub struct MemoryAdmission(Arc<Inner>);
+pub struct MemoryAdmission(Arc<AdmissionState>);
 
 #[derive(Debug)]
-struct Inner {
+struct AdmissionState {
     system: Arc<SystemMonitor>,
     limit: Option<u64>,
     ledgers: Mutex<Ledgers>,
@@ -93,7 +93,7 @@ impl MemoryAdmission {
     /// Memory as `system` sees it, limits of the container included; models may have at most `limit` bytes
     /// of the host's together, and of a device's what there is.
     pub fn new(system: Arc<SystemMonitor>, limit: Option<u64>) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(AdmissionState {
             system,
             limit,
             ledgers: Mutex::default(),

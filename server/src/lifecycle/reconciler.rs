@@ -76,7 +76,7 @@ impl Reconciler {
     async fn reconcile_model(&self, found: CatalogEntry) -> Result<(), LoadError> {
         let id = found.id.clone();
         let locked = self.loader.desired_state().lock_at_once(&id).await;
-        let is_left = locked.claim_for_reconcile();
+        let is_left = locked.take_from_reconcile();
         let entry = locked.entry().await?;
         let Some(entry) = entry.filter(|entry| entry.uid == found.uid) else {
             self.context.record_first_outcome(&id);

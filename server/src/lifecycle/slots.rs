@@ -1,7 +1,7 @@
-//! Places that are few, such as those at an engine, and who gets the next one: of those that wait, the one of
+//! A few slots, such as those at an engine, and who gets the next one: of those that wait, the one of
 //! the highest rank, and of several, the one that came first.
 //!
-//! Invariant: while a place is free, nobody waits.
+//! Invariant: while a slot is free, nobody waits.
 
 use std::{
     cmp::Reverse,
@@ -11,18 +11,18 @@ use std::{
 
 use tokio::sync::oneshot;
 
-/// Places, whose number may be changed.
+/// Slots, whose number may be changed.
 #[derive(Debug)]
 pub(super) struct Slots<R: Ord + Copy>(Mutex<Queue<R>>);
 
-/// A place. Dropped, it goes to the next one that waits.
+/// A slot. Dropped, it goes to the next one that waits.
 #[derive(Debug)]
 pub(super) struct Slot<R: Ord + Copy>(Arc<Slots<R>>);
 
 #[derive(Debug)]
 struct Queue<R: Ord + Copy> {
-    places: usize,
-    /// More than there are places while some that were taken away are still in use.
+    capacity: usize,
+    /// More than there are slots while some that were taken away are still in use.
     taken: usize,
     waiting: BTreeMap<QueuePosition<R>, oneshot::Sender<Slot<R>>>,
     /// How many have waited.
@@ -38,41 +38,41 @@ struct QueueTicket<R: Ord + Copy> {
     position: QueuePosition<R>,
 }
 
-/// What whoever asks for a place gets.
+/// What whoever asks for a slot gets.
 enum QueueOutcome<R: Ord + Copy> {
     Taken(Slot<R>),
     Waiting(QueueTicket<R>, oneshot::Receiver<Slot<R>>),
 }
 
 impl<R: Ord + Copy> Slots<R> {
-    /// So many places, all free.
-    pub(super) fn new(places: usize) -> Arc<Self> {
+    /// So many slots, all free.
+    pub(super) fn new(capacity: usize) -> Arc<Self> {
         Arc::new(Self(Mutex::new(Queue {
-            places,
+            capacity,
             taken: 0,
             waiting: BTreeMap::new(),
             arrivals: 0,
         })))
     }
 
-    /// A place, if one is free.
+    /// A slot, if one is free.
     pub(super) fn try_take(self: &Arc<Self>) -> Option<Slot<R>> {
         let mut queue = self.lock();
-        let free = queue.taken < queue.places;
+        let free = queue.taken < queue.capacity;
         queue.taken += usize::from(free);
         free.then(|| Slot(self.clone()))
     }
 
-    /// From now on there are `places` places. One that is in use and too much goes when it is given back.
-    pub(super) fn resize(self: &Arc<Self>, places: usize) {
-        self.lock().places = places;
+    /// From now on there are `capacity` slots. One that is in use and too much goes when it is given back.
+    pub(super) fn resize(self: &Arc<Self>, capacity: usize) {
+        self.lock().capacity = capacity;
         while let Some(slot) = self.try_take() {
             let next = self.lock().waiting.pop_first();
             match next {
-                // One that has just gone gives its place back.
+                // One that has just gone gives its slot back.
                 Some((_, next)) => drop(next.send(slot)),
                 None => {
-                    // Nobody waits: the place stays free.
+                    // Nobody waits: the slot stays free.
                     drop(slot);
                     return;
                 }
@@ -80,8 +80,8 @@ impl<R: Ord + Copy> Slots<R> {
         }
     }
 
-    /// Waits for a place, from this call on: whoever calls first is first, whoever is polled first. Safe to cancel: a
-    /// place that comes too late goes on to the next.
+    /// Waits for a slot, from this call on: whoever calls first is first, whoever is polled first. Safe to cancel: a
+    /// slot that comes too late goes on to the next.
     pub(super) fn take(self: &Arc<Self>, rank: R) -> impl Future<Output = Slot<R>> + Send + use<R>
     where
         R: Send + Sync + 'static,
@@ -106,10 +106,10 @@ impl<R: Ord + Copy> Slots<R> {
         }
     }
 
-    /// A place, or else a place in the queue.
+    /// A slot, or else a place in the queue.
     fn queue_up(self: &Arc<Self>, rank: R) -> QueueOutcome<R> {
         let mut queue = self.lock();
-        if queue.taken < queue.places {
+        if queue.taken < queue.capacity {
             queue.taken += 1;
             return QueueOutcome::Taken(Slot(self.clone()));
         }
@@ -121,10 +121,10 @@ impl<R: Ord + Copy> Slots<R> {
         QueueOutcome::Waiting(QueueTicket { slots, position }, slot)
     }
 
-    /// Who is next, or nobody; then the place is free.
+    /// Who is next, or nobody; then the slot is free.
     fn next(&self) -> Option<oneshot::Sender<Slot<R>>> {
         let mut queue = self.lock();
-        if queue.taken > queue.places {
+        if queue.taken > queue.capacity {
             queue.taken -= 1;
             return None;
         }
@@ -143,7 +143,7 @@ impl<R: Ord + Copy> Slots<R> {
 impl<R: Ord + Copy> Drop for Slot<R> {
     fn drop(&mut self) {
         if let Some(next) = self.0.next() {
-            // One that has just gone gives its place back: what was not taken is dropped here.
+            // One that has just gone gives its slot back: what was not taken is dropped here.
             let _ = next.send(Self(self.0.clone()));
         }
     }
@@ -172,7 +172,7 @@ mod tests {
     #[tokio::test]
     async fn the_highest_rank_goes_first_and_then_who_came_first() {
         let slots = Slots::new(1);
-        let held = slots.try_take().expect("a free place");
+        let held = slots.try_take().expect("a free slot");
         let (served, mut order) = mpsc::channel(5);
         let waiting = [(1, 0), (2, 5), (3, -1), (4, 5), (5, 0)].map(|(name, priority)| {
             let (slots, served) = (slots.clone(), served.clone());
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_goes_away_loses_no_place() {
+    async fn who_goes_away_loses_no_slot() {
         let slots = Slots::new(2);
         let (first, second) = (slots.try_take(), slots.try_take());
         assert!(first.is_some() && second.is_some() && slots.try_take().is_none());
@@ -202,7 +202,7 @@ mod tests {
         for waiting in &mut gone {
             assert!(futures::poll!(waiting).is_pending());
         }
-        // Half of them go while they wait, half of them with a place in their hands.
+        // Half of them go while they wait, half of them with a slot in their hands.
         gone.truncate(5);
         drop((first, second));
         drop(gone);
@@ -222,7 +222,7 @@ mod tests {
         assert!(futures::poll!(&mut second).is_pending());
         drop(first.await);
         drop(second.await);
-        // One that is never polled gives its place back.
+        // One that is never polled gives its slot back.
         drop(slots.take(0));
         assert!(slots.try_take().is_some());
     }
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn new_places_are_for_those_that_wait() {
+    async fn new_slots_are_for_those_that_wait() {
         let slots = Slots::new(1);
         let _held = slots.try_take();
         let mut waiting = [Box::pin(slots.take(0)), Box::pin(slots.take(0))];

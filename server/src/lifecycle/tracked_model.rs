@@ -228,7 +228,7 @@ impl TrackedModel {
     /// it turns again.
     pub(super) fn declare_stuck(&self) {
         self.stuck.send_replace(true);
-        self.gate.cut_off_all(&Failure::of_a_lost_task());
+        self.gate.cut_off_all(&Failure::of_panicked_task());
         if let Some(kill) = self.worker_kill.load_full() {
             kill.cancel();
         }

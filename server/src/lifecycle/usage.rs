@@ -39,11 +39,11 @@ pub struct Usage {
     metrics: ModelMetrics,
     epoch: Instant,
     tokens: TokenRing,
-    counters: Mutex<Counters>,
+    counters: Mutex<UsageCounters>,
 }
 
 #[derive(Debug)]
-struct Counters {
+struct UsageCounters {
     totals: Totals,
     first_token: Recent,
     per_token: Recent,
@@ -95,7 +95,7 @@ impl Usage {
     }
 
     fn since(epoch: Instant, model: ModelId, metrics: ModelMetrics) -> Self {
-        let counters = Counters {
+        let counters = UsageCounters {
             totals: Totals::default(),
             first_token: Recent::default(),
             per_token: Recent::default(),
@@ -216,12 +216,12 @@ impl Usage {
         at.duration_since(self.epoch).as_secs() as u32
     }
 
-    fn lock(&self) -> MutexGuard<'_, Counters> {
+    fn lock(&self) -> MutexGuard<'_, UsageCounters> {
         self.counters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Counters {
+impl UsageCounters {
     fn count(&mut self, event: UsageEvent) {
         let totals = &mut self.totals;
         match event {

@@ -192,7 +192,7 @@ impl WorkerMonitor {
         fresh && reading.error.is_none() && busy
     }
 
-    /// What the worker has of its device, in bytes: what it says, else what the GPU driver said last. Zero when
+    /// What the worker has of its device, in bytes: what it reports, else what the GPU driver reported last. Zero when
     /// nobody says.
     fn device_bytes(&self) -> u64 {
         let Some((system, uuid)) = &self.device else {

@@ -76,7 +76,7 @@ struct WorkerSignals {
 #[derive(Default)]
 struct WorkerResources {
     process: OnceCell<WorkerProcess>,
-    /// Of prepared weights, once the worker has said what it makes use of.
+    /// Of prepared weights, once the worker has reported what it makes use of.
     lease: OnceCell<PreparedLease>,
 }
 
@@ -155,7 +155,7 @@ async fn run_worker(
                 },
             )
             .await;
-            let conversation = Conversation {
+            let exchange = WorkerExchange {
                 context: &context,
                 config: &config,
                 signals: &signals,
@@ -164,7 +164,7 @@ async fn run_worker(
                 pid: process.pid(),
                 lease: &resources.lease,
             };
-            supervise(process, conversation.run(starting, span), &signals, reports).await
+            supervise(process, exchange.run(starting, span), &signals, reports).await
         }
         Err(error) => cannot_start(&error),
     };
@@ -215,14 +215,14 @@ fn model_files(location: ModelLocation) -> Result<ModelFiles, Failure> {
     }
 }
 
-/// Waits for the end of `process`, carries out `signals`, and reports how `conversation` with it ended.
+/// Waits for the end of `process`, carries out `signals`, and reports how `exchange` with it ended.
 async fn supervise(
     process: &WorkerProcess,
-    conversation: impl Future<Output = Result<(), Disconnected>>,
+    exchange: impl Future<Output = Result<(), Disconnected>>,
     signals: &WorkerSignals,
     reports: &mpsc::Sender<WorkerReport>,
 ) -> Failure {
-    let mut conversation = Box::pin(conversation);
+    let mut exchange = Box::pin(exchange);
     let mut connected = true;
     let mut killed = false;
     let exit = loop {
@@ -232,7 +232,7 @@ async fn supervise(
                 process.kill();
                 killed = true;
             }
-            end = &mut conversation, if connected => {
+            end = &mut exchange, if connected => {
                 connected = false;
                 match (end, timeout(EXIT_GRACE, process.exited()).await) {
                     (Err(Disconnected::Failed(failure)), _) => report(reports, WorkerReport::Fault(failure)).await,
@@ -243,37 +243,37 @@ async fn supervise(
             }
         }
     };
-    // What the worker said before it ended may still be on its way. What is killed has nothing to say.
+    // What the worker reported before it ended may still be on its way. What is killed has nothing to say.
     if connected
         && !killed
-        && let Ok(Err(Disconnected::Failed(failure))) = timeout(EXIT_GRACE, conversation).await
+        && let Ok(Err(Disconnected::Failed(failure))) = timeout(EXIT_GRACE, exchange).await
     {
         report(reports, WorkerReport::Fault(failure)).await;
     }
     worker_exited(exit, &process.stderr_tail().await)
 }
 
-/// The conversation with one worker.
-struct Conversation<'a> {
+/// The exchange with one worker.
+struct WorkerExchange<'a> {
     context: &'a Context,
     config: &'a WorkerConfig,
     signals: &'a WorkerSignals,
     reports: &'a mpsc::Sender<WorkerReport>,
     heartbeat: WorkerHeartbeat,
     pid: u32,
-    /// Of prepared weights, once the worker has said what it makes use of.
+    /// Of prepared weights, once the worker has reported what it makes use of.
     lease: &'a OnceCell<PreparedLease>,
 }
 
-/// A conversation that broke off.
+/// An exchange that broke off.
 enum Disconnected {
-    /// The worker said why, or kept silent for too long.
+    /// The worker gave the reason, or kept silent for too long.
     Failed(Failure),
     /// The connection went; the end of the process says more.
     ConnectionLost,
 }
 
-impl Conversation<'_> {
+impl WorkerExchange<'_> {
     async fn run(self, starting: worker::StartingWorker, span: Span) -> Result<(), Disconnected> {
         let ready_timeout = self.context.limits.ready_timeout;
         let ready = match timeout(ready_timeout, starting.handshake(self.config)).await {
@@ -287,7 +287,7 @@ impl Conversation<'_> {
             }
             Err(_) => return Err(Disconnected::Failed(never_ready(ready_timeout))),
         };
-        self.context.engine.heard(&ready, self.config.device);
+        self.context.engine.record(&ready, self.config.device);
         let inspection = Box::new(ready.outcome.map_err(Disconnected::Failed)?);
         if let Some(cache) = &self.context.prepared
             && let Some(key) = &inspection.prepared_key

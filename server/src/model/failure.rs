@@ -85,7 +85,7 @@ impl Failure {
     }
 
     /// The failure of a model that lost a task which saw to it: to a panic, which the server's log has.
-    pub fn of_a_lost_task() -> Self {
+    pub fn of_panicked_task() -> Self {
         Self::new(
             Reason::Internal,
             "a fault of the server ended a task that saw to this model, and its worker was killed; load the model again, \

@@ -115,7 +115,7 @@ impl OpenConnections {
 
     /// Asks the one to go that has been idle for longest, if one has been for the time `idle`, and none that was asked is still
     /// going, for which it has the time `leave`.
-    pub(super) fn make_room(&self, idle: Duration, leave: Duration) {
+    pub(super) fn ask_idle_one_to_go(&self, idle: Duration, leave: Duration) {
         let connections = self.connections();
         let open: Vec<_> = connections.iter().filter_map(Weak::upgrade).collect();
         drop(connections);

@@ -262,18 +262,18 @@ async fn one_connection_at_a_time_goes_for_another() {
         open.filter(|connection| is_to_go(connection)).count()
     };
     for _ in 0..3 {
-        connections.make_room(Duration::ZERO, NEVER);
+        connections.ask_idle_one_to_go(Duration::ZERO, NEVER);
         assert_eq!(going(&open), 1);
     }
     // It takes longer than it may.
-    connections.make_room(Duration::ZERO, Duration::ZERO);
+    connections.ask_idle_one_to_go(Duration::ZERO, Duration::ZERO);
     assert_eq!(going(&open), 2);
-    connections.make_room(Duration::ZERO, NEVER);
+    connections.ask_idle_one_to_go(Duration::ZERO, NEVER);
     assert_eq!(going(&open), 2);
     for connection in &mut open {
         let gone = connection.take_if(|it| it.is_to_go(NEVER, NEVER).now_or_never().is_some());
         drop(gone);
     }
-    connections.make_room(Duration::ZERO, NEVER);
+    connections.ask_idle_one_to_go(Duration::ZERO, NEVER);
     assert_eq!(going(&open), 1);
 }

@@ -26,20 +26,20 @@ pub(super) async fn explain(status: Status, permit: &mut Permit) -> Status {
             _ => status,
         };
     }
-    // What has no cause on this side was said by the worker, without a reason.
-    let said = status.source().is_none()
+    // What has no cause on this side was reported by the worker, without a reason.
+    let reported = status.source().is_none()
         && matches!(
             status.code(),
             Code::Internal | Code::OutOfRange | Code::ResourceExhausted | Code::Unimplemented
         );
-    let delay = if said {
+    let delay = if reported {
         MAX_EXIT_DELAY
     } else {
         MAX_CAUSE_DELAY
     };
     match tokio::time::timeout(delay, permit.cut_off()).await {
         Ok(failure) => ApiError::Failed(failure),
-        Err(_) if said => ApiError::Internal(status.message().to_owned()),
+        Err(_) if reported => ApiError::Internal(status.message().to_owned()),
         Err(_) => ApiError::CallBroken,
     }
     .into()

@@ -61,7 +61,7 @@ impl CatalogService for CatalogApi {
         let id = remembered(&request.request_id, request.validate_only);
         let body = request.clone();
         let handlers = self.handlers.clone();
-        let work = move |claim| response(async move { handlers.create(body, claim).await });
+        let work = move |identity| response(async move { handlers.create(body, identity).await });
         let response = self.creates.once_with(id, &request, work).await?;
         Ok(Response::new(response))
     }
@@ -92,7 +92,7 @@ impl CatalogService for CatalogApi {
         let id = remembered(&request.request_id, request.validate_only);
         let body = request.clone();
         let handlers = self.handlers.clone();
-        let work = move |claim| response(async move { handlers.update(body, claim).await });
+        let work = move |identity| response(async move { handlers.update(body, identity).await });
         let response = self.updates.once_with(id, &request, work).await?;
         Ok(Response::new(response))
     }
@@ -104,7 +104,7 @@ impl CatalogService for CatalogApi {
         let request = request.into_inner();
         let body = request.clone();
         let handlers = self.handlers.clone();
-        let work = move |claim| response(async move { handlers.delete(body, claim).await });
+        let work = move |identity| response(async move { handlers.delete(body, identity).await });
         let response = self
             .deletes
             .once_with(&request.request_id, &request, work)

@@ -25,9 +25,9 @@ fn entry(model: &DeclaredModel) -> Result<NewEntry, ConfigError> {
         message: format!("{}: {what}", model.id),
     };
     let mut violations = Violations::default();
-    let message = wire::spec(&model.spec);
+    let message = wire::spec_message(&model.spec);
     // The keys of the file have no prefix.
-    let spec = wire::spec_of(&message, "", &mut violations);
+    let spec = wire::read_spec(&message, "", &mut violations);
     let aliases = violations.aliases("aliases", &model.aliases, Some(&model.id));
     let refused = violations
         .finish()

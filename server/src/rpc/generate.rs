@@ -1,7 +1,7 @@
 //! One Generate call: from its check to its last response.
 //!
 //! A task of its own takes what the worker makes as it comes, whatever the caller does: a caller that
-//! does not read keeps neither its place nor the engine, and its deadline holds all the same. A caller
+//! does not read keeps neither its slot nor the engine, and its deadline holds all the same. A caller
 //! that goes away ends the task.
 //!
 //! Responses pass as the worker has encoded them: they are looked into, and decoded only for a caller who does
@@ -165,7 +165,7 @@ impl Stream for DecodedAnswer {
 }
 
 impl RunningGenerate {
-    /// Puts all that comes into `outbox`. By the time that the last response is there, the place is free
+    /// Puts all that comes into `outbox`. By the time that the last response is there, the slot is free
     /// and the request is counted.
     async fn run(mut self, mut outbox: Outbox) {
         let last = match self.follow(&mut outbox).await {
@@ -242,7 +242,7 @@ fn worker_call(request: Generate, permit: &Permit) -> GenerateCall {
         mut message,
     } = request;
     let defaults = permit.defaults();
-    message.sampling = Some(wire::sampling(&sampling.or(defaults.sampling)));
+    message.sampling = Some(wire::sampling_message(&sampling.or(defaults.sampling)));
     if message.stop.is_empty() {
         message.stop.clone_from(&defaults.stop);
     }

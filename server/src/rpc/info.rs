@@ -52,7 +52,7 @@ fn server(fleet: &Fleet, started: ServerStart, epoch: &str) -> ServerInfo {
             .map(|version| version.to_string())
             .unwrap_or_default(),
         start_time: Some(started.at.into()),
-        uptime: wire::duration(started.clock.elapsed()),
+        uptime: wire::duration_message(started.clock.elapsed()),
         epoch: epoch.to_owned(),
         engine_kernels: fleet
             .engine_kernels()
@@ -123,7 +123,7 @@ fn model(
             last_used.or(learned.last_used),
         )),
         metrics: detail.metrics.then(|| model_metrics(model, &facts, &live)),
-        spec: detail.full.then(|| wire::spec(&facts.entry.spec)),
+        spec: detail.full.then(|| wire::spec_message(&facts.entry.spec)),
         desired_state: desired_state(&facts).into(),
         suspend_reason: convert::suspend_reason(status.suspended.as_ref()).into(),
         holders: texts(holders),
@@ -156,7 +156,7 @@ fn desired_state(facts: &ModelFacts) -> DesiredState {
 fn model_metrics(model: Option<&TrackedModel>, facts: &ModelFacts, live: &Status) -> ModelMetrics {
     let ready_since = facts.ready_since.filter(|_| live.state == StateKind::Ready);
     ModelMetrics {
-        uptime: ready_since.and_then(since).and_then(wire::duration),
+        uptime: ready_since.and_then(since).and_then(wire::duration_message),
         ..metrics::metrics(&model.map(TrackedModel::usage).unwrap_or_default(), live)
     }
 }

@@ -42,7 +42,7 @@ pub(super) struct RequestIds<T: Clone> {
 
 /// What a call is known by.
 #[derive(Clone, Debug)]
-pub(super) struct RequestClaim {
+pub(super) struct CallIdentity {
     key: RequestKey,
     digest: [u8; 32],
 }
@@ -100,11 +100,11 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
         work: BoxFuture<'static, Result<T, Status>>,
     ) -> Result<T, Status> {
         let catalog = self.catalog.clone();
-        let remembering = move |claim: Option<RequestClaim>| {
+        let remembering = move |identity: Option<CallIdentity>| {
             async move {
                 let response = work.await?;
-                if let Some(claim) = claim {
-                    claim.keep(&catalog, &response).await;
+                if let Some(identity) = identity {
+                    identity.keep(&catalog, &response).await;
                 }
                 Ok(response)
             }
@@ -122,7 +122,7 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
         &self,
         id: &str,
         body: &impl Message,
-        work: impl FnOnce(Option<RequestClaim>) -> BoxFuture<'static, Result<T, Status>>
+        work: impl FnOnce(Option<CallIdentity>) -> BoxFuture<'static, Result<T, Status>>
         + Send
         + 'static,
     ) -> Result<T, Status> {
@@ -130,7 +130,7 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
         if id.is_empty() || id.len() > MAX_REQUEST_ID {
             return self.run_to_end(work(None)).await;
         }
-        let claim = RequestClaim {
+        let identity = CallIdentity {
             key: RequestKey {
                 principal: String::new(),
                 method: self.method,
@@ -138,7 +138,7 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
             },
             digest: Sha256::digest(body.encode_to_vec()).into(),
         };
-        self.join(claim, work)?.await
+        self.join(identity, work)?.await
     }
 
     /// Waits for `work`, which goes on when the caller does not wait any more.
@@ -148,7 +148,7 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
             what: "calls that change something",
             limit: MAX_CALLS,
         })?;
-        let memory = server_codec::room();
+        let memory = server_codec::budget();
         let run = async move {
             let _kept = (permit, memory);
             work.await
@@ -160,14 +160,14 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
     /// The call that is under way, begun if there is none.
     fn join(
         &self,
-        claim: RequestClaim,
-        work: impl FnOnce(Option<RequestClaim>) -> BoxFuture<'static, Result<T, Status>>
+        identity: CallIdentity,
+        work: impl FnOnce(Option<CallIdentity>) -> BoxFuture<'static, Result<T, Status>>
         + Send
         + 'static,
     ) -> Result<SharedResponse<T>, ApiError> {
         let mut calls = lock(&self.calls);
-        if let Some(call) = calls.get(&claim.key.id) {
-            return if call.digest == claim.digest {
+        if let Some(call) = calls.get(&identity.key.id) {
+            return if call.digest == identity.digest {
                 Ok(call.response.clone())
             } else {
                 Err(ApiError::RequestIdReused)
@@ -182,9 +182,9 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
         let (reply, response) = oneshot::channel();
         let response = async move { response.await.unwrap_or_else(|_| Err(broken_off())) };
         let response = response.boxed().shared();
-        let id = claim.key.id.clone();
+        let id = identity.key.id.clone();
         let call = RunningCall {
-            digest: claim.digest,
+            digest: identity.digest,
             response: response.clone(),
         };
         let remove = RemoveOnDrop {
@@ -193,12 +193,12 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
         };
         calls.insert(id, call);
         let catalog = self.catalog.clone();
-        let memory = server_codec::room();
+        let memory = server_codec::budget();
         let run = async move {
             let _kept = memory;
-            let result = match recall(&catalog, &claim).await {
+            let result = match recall(&catalog, &identity).await {
                 Ok(Some(response)) => Ok(response),
-                Ok(None) => work(Some(claim)).await,
+                Ok(None) => work(Some(identity)).await,
                 Err(error) => Err(error.into()),
             };
             // From now on the response is found in the catalog.
@@ -211,7 +211,7 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
     }
 }
 
-impl RequestClaim {
+impl CallIdentity {
     /// Has what `response` makes of an entry remembered together with the entry's change.
     pub(super) fn with<A: Message>(
         self,
@@ -249,10 +249,10 @@ impl<T: Clone> Drop for RemoveOnDrop<T> {
 /// The response that was given to the call, if there is one.
 async fn recall<T: Message + Default>(
     catalog: &Catalog,
-    claim: &RequestClaim,
+    identity: &CallIdentity,
 ) -> Result<Option<T>, ApiError> {
-    match catalog.recall(&claim.key).await? {
-        Some(found) if found.digest != claim.digest => Err(ApiError::RequestIdReused),
+    match catalog.recall(&identity.key).await? {
+        Some(found) if found.digest != identity.digest => Err(ApiError::RequestIdReused),
         Some(found) => match T::decode(found.response.as_slice()) {
             Ok(response) => Ok(Some(response)),
             Err(error) => Err(ApiError::Internal(format!("a remembered answer: {error}"))),

@@ -22,10 +22,10 @@ use bytes::Bytes;
 pub(super) use call_memory::CallMemory;
 use call_memory::RequestMemory;
 use futures::{FutureExt, future::BoxFuture};
-use hangar_client::server_codec::within_room;
+use hangar_client::server_codec::within_budget;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
-pub(super) use stream::{MemoryClaim, StreamMemory};
+pub(super) use stream::{HeldMemory, StreamMemory};
 use tokio::time::{Instant, Sleep, sleep};
 use tonic::Status;
 use tower::{Layer, Service};
@@ -122,7 +122,7 @@ where
             hold: MAX_HOLD,
         });
         request.extensions_mut().insert(call.clone());
-        let answer = within_room(call.clone(), self.inner.call(request));
+        let answer = within_budget(call.clone(), self.inner.call(request));
         let held = async move {
             let answer = answer.await?;
             Ok(answer.map(|inner| GuardedBody::new(inner, call)))

@@ -114,7 +114,7 @@ fn message(session: HoldSession) -> v1::Session {
     v1::Session {
         session_id: session.id.reveal().to_owned(),
         holder: Holder::Session(session.name).to_string(),
-        ttl: wire::duration(session.ttl),
+        ttl: wire::duration_message(session.ttl),
         create_time: Some(session.created.into()),
         expire_time: Some(session.expires.into()),
         model_ids: session.models.iter().map(ToString::to_string).collect(),

@@ -17,7 +17,7 @@ use super::{convert, encoded::EncodedStream, error::ApiError};
 use crate::{
     failpoint,
     model::{self, Epoch, Revision},
-    status::{Change, Event, Watch, WatchItem},
+    status::{LogChange, LogEvent, Watch, WatchItem},
     telemetry::model_metrics::WatcherGuard,
 };
 
@@ -114,7 +114,7 @@ fn token(epoch: &Epoch, revision: Revision) -> String {
     format!("{}{SEPARATOR}{}", epoch.as_str(), revision.0)
 }
 
-fn encode_event(event: &Event, epoch: &Epoch) -> Bytes {
+fn encode_event(event: &LogEvent, epoch: &Epoch) -> Bytes {
     let revision = event.revision.0;
     let changed = |kind: ChangeKind, status: &model::Status| ModelChanged {
         revision,
@@ -123,21 +123,21 @@ fn encode_event(event: &Event, epoch: &Epoch) -> Bytes {
         ..ModelChanged::default()
     };
     let body = match &event.change {
-        Change::Transition(status) => Body::Changed(changed(ChangeKind::Transition, status)),
-        Change::Progress(status) => Body::Changed(changed(ChangeKind::Progress, status)),
-        Change::Spec { status, version } => Body::Changed(ModelChanged {
+        LogChange::Transition(status) => Body::Changed(changed(ChangeKind::Transition, status)),
+        LogChange::Progress(status) => Body::Changed(changed(ChangeKind::Progress, status)),
+        LogChange::Spec { status, version } => Body::Changed(ModelChanged {
             version: *version,
             ..changed(ChangeKind::Spec, status)
         }),
-        Change::Aliases { status, aliases } => Body::Changed(ModelChanged {
+        LogChange::Aliases { status, aliases } => Body::Changed(ModelChanged {
             aliases: aliases.iter().map(ToString::to_string).collect(),
             ..changed(ChangeKind::Aliases, status)
         }),
-        Change::Removed(id) => Body::Removed(ModelRemoved {
+        LogChange::Removed(id) => Body::Removed(ModelRemoved {
             model_id: id.to_string(),
             revision,
         }),
-        Change::Switched(switch) => Body::Switched(SwitchChanged {
+        LogChange::Switched(switch) => Body::Switched(SwitchChanged {
             revision,
             switch: Some(convert::switch(switch)),
         }),

@@ -6,8 +6,8 @@ use arc_swap::ArcSwap;
 
 use crate::model::Status;
 
-/// The status of one model as it was published last. Clones are the same cell. It changes under the lock of the
-/// event log's journal only, together with the event that watchers get.
+/// The status of one model as it was published last. Clones are the same cell. It changes under the lock of
+/// the event log only, together with the event that watchers get.
 #[derive(Clone, Debug)]
 pub struct StatusCell(Arc<ArcSwap<Status>>);
 

@@ -1,8 +1,8 @@
 //! The sequence of all models' transitions, and where each model stands.
 //!
-//! Invariants: revisions rise by one; the ring holds the last of them without a gap; the current status
-//! of each model is that of its last transition, with newer progress, and cells change under the journal's lock only. Watchers pull from here at their
-//! own pace, so a slow one costs nothing but its cursor.
+//! Invariants: revisions rise by one; the ring holds the last of them without a gap; the current status of each model is
+//! that of its last transition, with newer progress, and cells change under the log's lock only. Watchers pull from here
+//! at their own pace, so a slow one costs nothing but its cursor.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -21,17 +21,17 @@ use crate::model::{Epoch, ModelId, Revision, Status, Suspension, Switch};
 
 /// Something that happened.
 #[derive(Debug)]
-pub struct Event {
+pub struct LogEvent {
     /// Position in the sequence; for progress, that of the last transition.
     pub revision: Revision,
     /// What happened.
-    pub change: Change,
+    pub change: LogChange,
     encoded: OnceLock<Bytes>,
 }
 
 /// What happened.
 #[derive(Debug)]
-pub enum Change {
+pub enum LogChange {
     /// A model came into a state.
     Transition(Status),
     /// A load went on.
@@ -61,7 +61,7 @@ pub enum Change {
 pub struct EventLog {
     epoch: Epoch,
     capacity: usize,
-    journal: Mutex<Journal>,
+    contents: Mutex<LogContents>,
     changes: watch::Sender<u64>,
     closed: CancellationToken,
     pub(super) watchers: Arc<AtomicUsize>,
@@ -69,9 +69,9 @@ pub struct EventLog {
 
 /// What the lock protects.
 #[derive(Debug, Default)]
-pub(super) struct Journal {
+pub(super) struct LogContents {
     pub(super) revision: Revision,
-    pub(super) ring: VecDeque<Arc<Event>>,
+    pub(super) ring: VecDeque<Arc<LogEvent>>,
     /// The cells of all models that are registered.
     pub(super) models: BTreeMap<ModelId, StatusCell>,
     pub(super) progress: BTreeMap<ModelId, LatestProgress>,
@@ -88,11 +88,11 @@ pub(super) struct LatestProgress {
     pub(super) serial: u64,
     /// The progress, at the revision of the last transition of any model: whoever has heard of that one
     /// and resumes from here hears nothing twice.
-    pub(super) event: Arc<Event>,
+    pub(super) event: Arc<LogEvent>,
 }
 
-impl Event {
-    fn new(revision: Revision, change: Change) -> Arc<Self> {
+impl LogEvent {
+    fn new(revision: Revision, change: LogChange) -> Arc<Self> {
         Arc::new(Self {
             revision,
             change,
@@ -103,12 +103,12 @@ impl Event {
     /// Whether it concerns a name for which `watched` holds.
     pub fn concerns(&self, watched: impl Fn(&ModelId) -> bool) -> bool {
         match &self.change {
-            Change::Transition(status)
-            | Change::Progress(status)
-            | Change::Spec { status, .. }
-            | Change::Aliases { status, .. } => watched(&status.model_id),
-            Change::Removed(id) => watched(id),
-            Change::Switched(switch) => {
+            LogChange::Transition(status)
+            | LogChange::Progress(status)
+            | LogChange::Spec { status, .. }
+            | LogChange::Aliases { status, .. } => watched(&status.model_id),
+            LogChange::Removed(id) => watched(id),
+            LogChange::Switched(switch) => {
                 watched(&switch.alias)
                     || watched(&switch.to)
                     || switch.from.as_ref().is_some_and(watched)
@@ -134,7 +134,7 @@ impl EventLog {
         Arc::new(Self {
             epoch: Epoch::random(),
             capacity: capacity.max(1),
-            journal: Mutex::default(),
+            contents: Mutex::default(),
             changes: watch::Sender::new(0),
             closed: CancellationToken::new(),
             watchers: Arc::default(),
@@ -148,17 +148,17 @@ impl EventLog {
 
     /// Makes a model known without a transition, if it is not.
     pub fn track(&self, status: Status) {
-        self.journal().cell(status);
+        self.contents().cell(status);
         self.touch();
     }
 
     /// Makes many models known at once, as [`EventLog::track`] does.
     pub fn track_all(&self, statuses: impl IntoIterator<Item = Status>) {
-        let mut journal = self.journal();
+        let mut contents = self.contents();
         for status in statuses {
-            journal.cell(status);
+            contents.cell(status);
         }
-        drop(journal);
+        drop(contents);
         self.touch();
     }
 
@@ -166,21 +166,21 @@ impl EventLog {
     /// tracked as `status`.
     pub(super) fn cell_to_publish(&self, status: Status) -> StatusCell {
         let suspended = status.suspended.clone();
-        let mut journal = self.journal();
-        let cell = journal.cell(status);
+        let mut contents = self.contents();
+        let cell = contents.cell(status);
         cell.store(Status {
             suspended,
             ..Status::clone(&cell.load())
         });
-        drop(journal);
+        drop(contents);
         self.touch();
         cell
     }
 
     /// The model `id`, which has no driver yet, is suspended.
     pub fn suspended(&self, id: &ModelId, suspension: Option<Suspension>) {
-        let mut journal = self.journal();
-        let cell = journal.cell(Status::unloaded(id.clone()));
+        let mut contents = self.contents();
+        let cell = contents.cell(Status::unloaded(id.clone()));
         cell.store(Status {
             suspended: suspension,
             ..Status::clone(&cell.load())
@@ -189,101 +189,101 @@ impl EventLog {
 
     /// A model came into a state.
     pub(super) fn transition(&self, status: Status) {
-        let mut journal = self.journal();
-        journal.progress.remove(&status.model_id);
-        journal.cell(status.clone()).store(status.clone());
-        self.append(journal, Change::Transition(status));
+        let mut contents = self.contents();
+        contents.progress.remove(&status.model_id);
+        contents.cell(status.clone()).store(status.clone());
+        self.append(contents, LogChange::Transition(status));
     }
 
     /// The spec of the model `id` was changed.
     pub fn spec_changed(&self, id: &ModelId, version: u64) {
-        let journal = self.journal();
-        let status = journal.status(id);
-        self.append(journal, Change::Spec { status, version });
+        let contents = self.contents();
+        let status = contents.status(id);
+        self.append(contents, LogChange::Spec { status, version });
     }
 
     /// The aliases of the model `id` were changed.
     pub fn aliases_changed(&self, id: &ModelId, aliases: Vec<ModelId>) {
-        let journal = self.journal();
-        let status = journal.status(id);
-        self.append(journal, Change::Aliases { status, aliases });
+        let contents = self.contents();
+        let status = contents.status(id);
+        self.append(contents, LogChange::Aliases { status, aliases });
     }
 
     /// The model `id` is no longer registered.
     pub fn remove(&self, id: &ModelId) {
-        let mut journal = self.journal();
-        journal.progress.remove(id);
-        if journal.models.remove(id).is_some() {
-            self.append(journal, Change::Removed(id.clone()));
+        let mut contents = self.contents();
+        contents.progress.remove(id);
+        if contents.models.remove(id).is_some() {
+            self.append(contents, LogChange::Removed(id.clone()));
         }
     }
 
     /// A switch began or ended.
     pub fn switched(&self, switch: Switch) {
-        self.append(self.journal(), Change::Switched(switch));
+        self.append(self.contents(), LogChange::Switched(switch));
     }
 
-    fn append(&self, mut journal: MutexGuard<'_, Journal>, change: Change) {
-        let revision = journal.revision.next();
-        journal.revision = revision;
-        if journal.ring.len() == self.capacity {
-            journal.ring.pop_front();
+    fn append(&self, mut contents: MutexGuard<'_, LogContents>, change: LogChange) {
+        let revision = contents.revision.next();
+        contents.revision = revision;
+        if contents.ring.len() == self.capacity {
+            contents.ring.pop_front();
         }
-        journal.ring.push_back(Event::new(revision, change));
-        for latest in journal.progress.values_mut() {
-            latest.event = Event::new(revision, Change::Progress(latest.status.clone()));
+        contents.ring.push_back(LogEvent::new(revision, change));
+        for latest in contents.progress.values_mut() {
+            latest.event = LogEvent::new(revision, LogChange::Progress(latest.status.clone()));
         }
-        drop(journal);
+        drop(contents);
         self.touch();
     }
 
     /// A load went on.
     pub(super) fn progress(&self, status: Status) {
-        let mut journal = self.journal();
+        let mut contents = self.contents();
         let id = status.model_id.clone();
-        journal.cell(status.clone()).store(status.clone());
-        let event = Event::new(journal.revision, Change::Progress(status.clone()));
-        journal.serial += 1;
-        let serial = journal.serial;
+        contents.cell(status.clone()).store(status.clone());
+        let event = LogEvent::new(contents.revision, LogChange::Progress(status.clone()));
+        contents.serial += 1;
+        let serial = contents.serial;
         let latest = LatestProgress {
             status,
             serial,
             event,
         };
-        journal.progress.insert(id, latest);
-        drop(journal);
+        contents.progress.insert(id, latest);
+        drop(contents);
         self.touch();
     }
 
     /// Takes note of figures that watchers are not sent, such as memory.
     pub(super) fn update_silently(&self, status: Status) {
-        let journal = self.journal();
+        let contents = self.contents();
         // A model that was removed meanwhile stays removed.
-        if let Some(cell) = journal.models.get(&status.model_id) {
+        if let Some(cell) = contents.models.get(&status.model_id) {
             cell.store(status);
         }
     }
 
     /// Where the first `limit` models stand, at one moment, by id, and whether there are more.
     pub fn first(&self, limit: usize) -> (Vec<Status>, bool) {
-        let journal = self.journal();
-        let first = journal.models.values().take(limit);
+        let contents = self.contents();
+        let first = contents.models.values().take(limit);
         let first = first.map(|cell| Status::clone(&cell.load())).collect();
-        (first, journal.models.len() > limit)
+        (first, contents.models.len() > limit)
     }
 
     /// Where those models stand for which `wanted` holds, at one moment, by id.
     pub fn select(&self, wanted: impl Fn(&Status) -> bool) -> Vec<Status> {
-        let journal = self.journal();
-        let statuses = journal.models.values().map(StatusCell::load);
+        let contents = self.contents();
+        let statuses = contents.models.values().map(StatusCell::load);
         let selected = statuses.filter(|status| wanted(status));
         selected.map(|status| Status::clone(&status)).collect()
     }
 
     /// Where the model `id` stands, if it is known.
     pub fn status(&self, id: &ModelId) -> Option<Status> {
-        let journal = self.journal();
-        let cell = journal.models.get(id)?;
+        let contents = self.contents();
+        let cell = contents.models.get(id)?;
         Some(Status::clone(&cell.load()))
     }
 
@@ -294,10 +294,10 @@ impl EventLog {
 
     /// Ends all watches, now and later ones. What happens from now on is sent to nobody.
     pub fn close(&self) {
-        let mut journal = self.journal();
-        let revision = journal.revision;
-        journal.last.get_or_insert(revision);
-        drop(journal);
+        let mut contents = self.contents();
+        let revision = contents.revision;
+        contents.last.get_or_insert(revision);
+        drop(contents);
         self.closed.cancel();
     }
 
@@ -316,13 +316,13 @@ impl EventLog {
         &self.closed
     }
 
-    pub(super) fn journal(&self) -> MutexGuard<'_, Journal> {
-        // Nothing panics while it holds the lock, so a poisoned one still holds a whole journal.
-        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn contents(&self) -> MutexGuard<'_, LogContents> {
+        // Nothing panics while it holds the lock, so a poisoned one still holds whole contents.
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Journal {
+impl LogContents {
     fn status(&self, id: &ModelId) -> Status {
         let known = self.models.get(id);
         known.map_or_else(
@@ -354,12 +354,12 @@ impl Journal {
     }
 
     /// At most `limit` transitions after `cursor`, which the ring has to reach; none after the last that is sent.
-    pub(super) fn after(&self, cursor: Revision, limit: usize) -> Vec<Arc<Event>> {
+    pub(super) fn after(&self, cursor: Revision, limit: usize) -> Vec<Arc<LogEvent>> {
         let Some(oldest) = self.oldest() else {
             return Vec::new();
         };
         let skip = usize::try_from(cursor.next().0.saturating_sub(oldest.0)).unwrap_or(usize::MAX);
-        let reported = |event: &&Arc<Event>| self.last.is_none_or(|last| event.revision <= last);
+        let reported = |event: &&Arc<LogEvent>| self.last.is_none_or(|last| event.revision <= last);
         let after = self.ring.iter().skip(skip).take_while(reported);
         after.take(limit).cloned().collect()
     }

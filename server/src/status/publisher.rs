@@ -11,7 +11,7 @@ pub struct Publisher {
     event_log: Arc<EventLog>,
     cell: StatusCell,
     /// What is published next.
-    draft: Status,
+    upcoming: Status,
 }
 
 impl Publisher {
@@ -19,11 +19,11 @@ impl Publisher {
     /// is not known it is `status`.
     pub fn new(event_log: Arc<EventLog>, status: Status) -> Self {
         let cell = event_log.cell_to_publish(status);
-        let draft = Status::clone(&cell.load());
+        let upcoming = Status::clone(&cell.load());
         Self {
             event_log,
             cell,
-            draft,
+            upcoming,
         }
     }
 
@@ -33,30 +33,30 @@ impl Publisher {
     }
 
     /// What is published next, as far as it is known.
-    pub fn draft(&self) -> &Status {
-        &self.draft
+    pub fn upcoming(&self) -> &Status {
+        &self.upcoming
     }
 
     /// To be changed before it is published.
     pub fn edit(&mut self) -> &mut Status {
-        &mut self.draft
+        &mut self.upcoming
     }
 
     /// The model came into `state` at the time `now`: a new generation.
     pub fn transition(&mut self, state: StateKind, now: SystemTime) {
-        self.draft.state = state;
-        self.draft.generation = self.draft.generation.next();
-        self.draft.since = now;
-        self.event_log.transition(self.draft.clone());
+        self.upcoming.state = state;
+        self.upcoming.generation = self.upcoming.generation.next();
+        self.upcoming.since = now;
+        self.event_log.transition(self.upcoming.clone());
     }
 
     /// The load went on, which is no transition.
     pub fn progress(&self) {
-        self.event_log.progress(self.draft.clone());
+        self.event_log.progress(self.upcoming.clone());
     }
 
     /// Figures changed that watchers are not sent, such as memory.
     pub fn update_silently(&self) {
-        self.event_log.update_silently(self.draft.clone());
+        self.event_log.update_silently(self.upcoming.clone());
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use super::event_log::{Event, EventLog, LatestProgress};
+use super::event_log::{EventLog, LatestProgress, LogEvent};
 use crate::model::{ModelId, Revision, Status};
 
 /// Which models a watcher wants to hear of.
@@ -37,7 +37,7 @@ pub enum WatchItem {
         revision: Revision,
     },
     /// Something happened.
-    Event(Arc<Event>),
+    Event(Arc<LogEvent>),
     /// Nothing happened for a while.
     Heartbeat {
         /// The last transition.
@@ -61,7 +61,7 @@ pub struct Watch {
     filter: Filter,
     cursor: Revision,
     begin: WatchStart,
-    batch: VecDeque<Arc<Event>>,
+    batch: VecDeque<Arc<LogEvent>>,
     throttle: ProgressThrottle,
     heartbeat: Duration,
     _subscription: Subscription,
@@ -106,7 +106,9 @@ impl Watch {
         let (cursor, begin) = match resume {
             None => (Revision::default(), WatchStart::Snapshot { reset: false }),
             Some(None) => (Revision::default(), WatchStart::Snapshot { reset: true }),
-            Some(Some(cursor)) if cursor > event_log.journal().revision => return Err(ResumeError),
+            Some(Some(cursor)) if cursor > event_log.contents().revision => {
+                return Err(ResumeError);
+            }
             Some(Some(cursor)) => (cursor, WatchStart::Done),
         };
         let changes = event_log.changes();
@@ -162,34 +164,34 @@ impl Watch {
                 }
                 continue;
             }
-            let journal = event_log.journal();
-            if self.begin == WatchStart::Done && !journal.reaches(self.cursor) {
+            let contents = event_log.contents();
+            if self.begin == WatchStart::Done && !contents.reaches(self.cursor) {
                 self.begin = WatchStart::Snapshot { reset: true };
             }
             if let WatchStart::Snapshot { reset } = self.begin {
                 self.begin = WatchStart::Done;
-                self.cursor = journal.revision;
-                let models = journal
+                self.cursor = contents.revision;
+                let models = contents
                     .models
                     .iter()
                     .filter(|(id, _)| self.filter.admits(id))
                     .map(|(_, cell)| cell.load())
                     .collect();
-                self.throttle.skip(journal.progress.values());
+                self.throttle.skip(contents.progress.values());
                 return Some(WatchItem::Snapshot {
                     models,
                     reset,
-                    revision: journal.revision,
+                    revision: contents.revision,
                 });
             }
-            let batch = journal.after(self.cursor, BATCH);
+            let batch = contents.after(self.cursor, BATCH);
             let Some(last) = batch.last() else {
-                if journal.is_closed() {
+                if contents.is_closed() {
                     return None;
                 }
                 let filter = &self.filter;
                 return self.throttle.next(
-                    journal
+                    contents
                         .progress
                         .values()
                         .filter(|p| filter.admits(p.model_id())),
@@ -202,8 +204,8 @@ impl Watch {
 
     /// When progress that is held back may be sent.
     fn progress_due(&self) -> Option<Instant> {
-        let journal = self.event_log.journal();
-        let admitted = journal
+        let contents = self.event_log.contents();
+        let admitted = contents
             .progress
             .values()
             .filter(|p| self.filter.admits(p.model_id()));

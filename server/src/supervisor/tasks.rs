@@ -20,7 +20,7 @@ pub struct Tasks {
     tracker: TaskTracker,
 }
 
-/// What a panic said.
+/// The message of a panic.
 type Panic = String;
 
 impl Supervisor {

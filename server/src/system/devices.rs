@@ -1,6 +1,6 @@
 //! Accelerators, as a thread of its own reads them.
 //!
-//! Invariant: nobody waits for a driver, which can hang, longer than he said he would. What is reported is the
+//! Invariant: nobody waits for a driver, which can hang, longer than it meant to. What is reported is the
 //! last reading that came back, with the time at which it was taken; a driver that stopped answering shows
 //! by that time.
 
@@ -51,12 +51,12 @@ pub struct DeviceProcess {
     pub bytes: Option<u64>,
 }
 
-/// What a driver said.
+/// What a driver reported.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DeviceReading {
     /// Whether there is a driver.
     pub driver: GpuDriver,
-    /// When. `None` when it has said nothing yet, or there is none.
+    /// When. `None` when it has reported nothing yet, or there is none.
     pub sampled: Option<SystemTime>,
     /// When the driver was asked last, among the times that it answered or failed.
     pub asked: Option<Instant>,

@@ -326,10 +326,10 @@ async fn every_phase_of_every_model_has_a_series_of_its_own() {
 #[tokio::test]
 async fn every_method_has_a_series_of_its_own() {
     let methods = RpcLayer::new(&telemetry().meter()).methods();
-    let Values::OneOf(room) = RPC_METHOD.values else {
+    let Values::OneOf(most) = RPC_METHOD.values else {
         panic!("methods are no models");
     };
-    assert!(methods <= room, "{methods}");
+    assert!(methods <= most, "{methods}");
 }
 
 #[tokio::test]

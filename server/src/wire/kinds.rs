@@ -5,7 +5,7 @@ use hangar_client::v1;
 use crate::model::{DataType, Format, ModelKind};
 
 /// The kind that a message gives, if it gives one.
-pub fn kind_of(kind: v1::ModelKind) -> Option<ModelKind> {
+pub fn read_kind(kind: v1::ModelKind) -> Option<ModelKind> {
     match kind {
         v1::ModelKind::Unspecified => None,
         v1::ModelKind::Text => Some(ModelKind::Text),
@@ -17,7 +17,7 @@ pub fn kind_of(kind: v1::ModelKind) -> Option<ModelKind> {
 }
 
 /// The format that a message gives, if it gives one.
-pub fn format_of(format: v1::ModelFormat) -> Option<Format> {
+pub fn read_format(format: v1::ModelFormat) -> Option<Format> {
     match format {
         v1::ModelFormat::Unspecified => None,
         v1::ModelFormat::Safetensors => Some(Format::Safetensors),
@@ -27,7 +27,7 @@ pub fn format_of(format: v1::ModelFormat) -> Option<Format> {
 }
 
 /// The data type that a message gives, if it gives one.
-pub fn dtype_of(dtype: v1::DataType) -> Option<DataType> {
+pub fn read_dtype(dtype: v1::DataType) -> Option<DataType> {
     match dtype {
         v1::DataType::Unspecified => None,
         v1::DataType::F32 => Some(DataType::F32),
@@ -37,7 +37,7 @@ pub fn dtype_of(dtype: v1::DataType) -> Option<DataType> {
 }
 
 /// A kind as a message.
-pub fn kind(kind: Option<ModelKind>) -> v1::ModelKind {
+pub fn kind_message(kind: Option<ModelKind>) -> v1::ModelKind {
     match kind {
         None => v1::ModelKind::Unspecified,
         Some(ModelKind::Text) => v1::ModelKind::Text,
@@ -49,7 +49,7 @@ pub fn kind(kind: Option<ModelKind>) -> v1::ModelKind {
 }
 
 /// A format as a message.
-pub fn format(format: Option<Format>) -> v1::ModelFormat {
+pub fn format_message(format: Option<Format>) -> v1::ModelFormat {
     match format {
         None => v1::ModelFormat::Unspecified,
         Some(Format::Safetensors) => v1::ModelFormat::Safetensors,
@@ -59,7 +59,7 @@ pub fn format(format: Option<Format>) -> v1::ModelFormat {
 }
 
 /// A data type as a message.
-pub fn dtype(dtype: Option<DataType>) -> v1::DataType {
+pub fn dtype_message(dtype: Option<DataType>) -> v1::DataType {
     match dtype {
         None => v1::DataType::Unspecified,
         Some(DataType::F32) => v1::DataType::F32,

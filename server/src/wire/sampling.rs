@@ -5,7 +5,7 @@ use hangar_client::v1;
 use crate::model::Sampling;
 
 /// The parameters that a message gives.
-pub(super) fn sampling_of(message: v1::Sampling) -> Sampling {
+pub(super) fn read_sampling(message: v1::Sampling) -> Sampling {
     Sampling {
         temperature: message.temperature,
         top_p: message.top_p,
@@ -18,7 +18,7 @@ pub(super) fn sampling_of(message: v1::Sampling) -> Sampling {
 }
 
 /// How the next token is chosen.
-pub fn sampling(sampling: &Sampling) -> v1::Sampling {
+pub fn sampling_message(sampling: &Sampling) -> v1::Sampling {
     v1::Sampling {
         temperature: sampling.temperature,
         top_p: sampling.top_p,

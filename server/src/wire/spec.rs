@@ -11,8 +11,8 @@ use std::{str::FromStr, time::Duration};
 use hangar_client::v1;
 
 use super::{
-    duration,
-    kinds::{dtype, dtype_of, format, format_of, kind, kind_of},
+    duration_message,
+    kinds::{dtype_message, format_message, kind_message, read_dtype, read_format, read_kind},
     non_zero,
     violations::Violations,
 };
@@ -27,7 +27,7 @@ const MAX_TEMPLATE: usize = 256 * 1024;
 
 /// The spec that `message`, the field `prefix` of a request, describes. What is wrong with it is added to
 /// `violations`; the spec is of use only if nothing is.
-pub fn spec_of(message: &v1::ModelSpec, prefix: &str, violations: &mut Violations) -> Spec {
+pub fn read_spec(message: &v1::ModelSpec, prefix: &str, violations: &mut Violations) -> Spec {
     let at = |field: &str| format!("{prefix}.{field}");
     check_texts(message, &at, violations);
     check_limits(message, &at, violations);
@@ -54,10 +54,10 @@ pub fn spec_of(message: &v1::ModelSpec, prefix: &str, violations: &mut Violation
         languages: message.languages.clone(),
         capabilities: message.capabilities.clone(),
         labels: message.labels.clone(),
-        kind: kind.and_then(kind_of),
-        format: format.and_then(format_of),
+        kind: kind.and_then(read_kind),
+        format: format.and_then(read_format),
         device,
-        dtype: dtype.and_then(dtype_of),
+        dtype: dtype.and_then(read_dtype),
         context_length: non_zero(message.context_length),
         max_concurrency: non_zero(message.max_concurrency),
         max_queue: message.max_queue,
@@ -67,7 +67,7 @@ pub fn spec_of(message: &v1::ModelSpec, prefix: &str, violations: &mut Violation
         adapters,
         chat_template: message.chat_template.clone(),
         tokenizer,
-        memory_hint: message.memory_hint.map(memory_hint_of),
+        memory_hint: message.memory_hint.map(read_memory_hint),
         idle_timeout,
         pinned: message.pinned,
         required: message.required,
@@ -80,7 +80,7 @@ pub fn spec_of(message: &v1::ModelSpec, prefix: &str, violations: &mut Violation
 }
 
 /// A spec as a message.
-pub fn spec(spec: &Spec) -> v1::ModelSpec {
+pub fn spec_message(spec: &Spec) -> v1::ModelSpec {
     v1::ModelSpec {
         source: Some(source::message(&spec.source)),
         display_name: spec.display_name.clone(),
@@ -89,10 +89,10 @@ pub fn spec(spec: &Spec) -> v1::ModelSpec {
         languages: spec.languages.clone(),
         capabilities: spec.capabilities.clone(),
         labels: spec.labels.clone().into_iter().collect(),
-        kind: kind(spec.kind).into(),
-        format: format(spec.format).into(),
+        kind: kind_message(spec.kind).into(),
+        format: format_message(spec.format).into(),
         device: text(spec.device.as_ref()),
-        dtype: dtype(spec.dtype).into(),
+        dtype: dtype_message(spec.dtype).into(),
         context_length: spec.context_length.unwrap_or_default(),
         max_concurrency: spec.max_concurrency.unwrap_or_default(),
         max_queue: spec.max_queue,
@@ -103,8 +103,8 @@ pub fn spec(spec: &Spec) -> v1::ModelSpec {
         adapters: spec.adapters.iter().map(adapters::message).collect(),
         chat_template: spec.chat_template.clone(),
         tokenizer: text(spec.tokenizer.as_ref().map(|path| path.display()).as_ref()),
-        memory_hint: spec.memory_hint.map(memory_hint),
-        idle_timeout: spec.idle_timeout.and_then(duration),
+        memory_hint: spec.memory_hint.map(memory_hint_message),
+        idle_timeout: spec.idle_timeout.and_then(duration_message),
         pinned: spec.pinned,
         required: spec.required,
         preload: spec.preload,
@@ -164,14 +164,14 @@ fn check_limits(spec: &v1::ModelSpec, at: &impl Fn(&str) -> String, violations: 
     violations.check(priority, &at("priority"), "must be from -1000 to 1000");
 }
 
-fn memory_hint_of(message: v1::MemoryHint) -> MemoryHint {
+fn read_memory_hint(message: v1::MemoryHint) -> MemoryHint {
     MemoryHint {
         host_bytes: message.host_bytes,
         device_bytes: message.device_bytes,
     }
 }
 
-fn memory_hint(hint: MemoryHint) -> v1::MemoryHint {
+fn memory_hint_message(hint: MemoryHint) -> v1::MemoryHint {
     v1::MemoryHint {
         host_bytes: hint.host_bytes,
         device_bytes: hint.device_bytes,
@@ -299,9 +299,9 @@ mod tests {
     #[test]
     fn every_field_of_a_spec_converts_both_ways() {
         let mut violations = Violations::default();
-        let read = spec_of(&full(), "spec", &mut violations);
+        let read = read_spec(&full(), "spec", &mut violations);
         assert!(violations.all().is_empty());
-        let (given, back) = (dynamic(&full()), dynamic(&spec(&read)));
+        let (given, back) = (dynamic(&full()), dynamic(&spec_message(&read)));
         for field in given.descriptor().fields() {
             let name = field.name();
             assert!(given.has_field(&field), "full() says nothing in {name}");
@@ -320,7 +320,7 @@ mod tests {
             ..v1::ModelSpec::default()
         };
         let mut violations = Violations::default();
-        spec_of(&message, "spec", &mut violations);
+        read_spec(&message, "spec", &mut violations);
         let violations = violations.all();
         let fields: Vec<_> = violations.iter().map(|(field, _)| field.as_str()).collect();
         assert_eq!(
@@ -343,7 +343,7 @@ mod tests {
             ..v1::ModelSpec::default()
         };
         let mut violations = Violations::default();
-        spec_of(&message, "spec", &mut violations);
+        read_spec(&message, "spec", &mut violations);
         let violations = violations.all();
         let fields: Vec<_> = violations.iter().map(|(field, _)| field.as_str()).collect();
         assert_eq!(fields, ["spec.source.path"]);

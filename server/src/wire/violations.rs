@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hangar_client::v1;
 
-use super::sampling::sampling_of;
+use super::sampling::read_sampling;
 use crate::model::{ModelId, Sampling};
 
 /// Longest wait, drain or time-out that a request may ask for.
@@ -144,7 +144,7 @@ impl Violations {
 
     /// Sampling parameters, each in its range.
     pub fn sampling(&mut self, prefix: &str, message: Option<&v1::Sampling>) -> Sampling {
-        let sampling = sampling_of(message.copied().unwrap_or_default());
+        let sampling = read_sampling(message.copied().unwrap_or_default());
         self.check_sampling(prefix, &sampling);
         sampling
     }
@@ -176,7 +176,7 @@ impl Violations {
     }
 }
 
-/// A sampling parameter, its value, which values are right, and how that is said.
+/// A sampling parameter, its value, which values are right, and how that is put into words.
 type SamplingRange = (&'static str, Option<f32>, fn(f32) -> bool, &'static str);
 
 fn sampling_ranges(sampling: &Sampling) -> [SamplingRange; 6] {

@@ -100,7 +100,7 @@ impl WorkerClient {
     ///
     /// When the worker cannot be reached or refuses.
     pub async fn watch_stats(&mut self, interval: Duration) -> Result<StatsStream, CallError> {
-        let interval = wire::duration(interval);
+        let interval = wire::duration_message(interval);
         let stats = self
             .stubs
             .watch_stats(WatchStatsRequest { interval })

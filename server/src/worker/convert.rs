@@ -28,7 +28,7 @@ pub(super) fn worker_config(config: &WorkerConfig) -> protocol::WorkerConfig {
         // Where its files are, and on which device it is, belongs to the run.
         source: None,
         device: String::new(),
-        ..wire::spec(&config.spec.for_engine())
+        ..wire::spec_message(&config.spec.for_engine())
     };
     protocol::WorkerConfig {
         protocol_version: PROTOCOL_VERSION,
@@ -78,9 +78,9 @@ pub(super) fn inspection(message: protocol::ModelInspection) -> Inspection {
 /// What a worker says about its model.
 pub(super) fn metadata(message: v1::ModelMetadata) -> ModelMetadata {
     ModelMetadata {
-        kind: wire::kind_of(message.kind()),
-        dtype: wire::dtype_of(message.dtype()),
-        format: wire::format_of(message.format()),
+        kind: wire::read_kind(message.kind()),
+        dtype: wire::read_dtype(message.dtype()),
+        format: wire::read_format(message.format()),
         architecture: message.architecture,
         model_name: message.model_name,
         base_model: message.base_model,
@@ -165,7 +165,7 @@ fn pace(message: v1::Pace) -> Pace {
 pub(super) fn generate(call: GenerateCall) -> protocol::GenerateRequest {
     protocol::GenerateRequest {
         request: Some(call.request),
-        queued: wire::duration(call.queued),
+        queued: wire::duration_message(call.queued),
         default_max_tokens: call.default_max_tokens.unwrap_or_default(),
         bounds: Some(bounds(call.bounds)),
     }
@@ -175,7 +175,7 @@ pub(super) fn generate(call: GenerateCall) -> protocol::GenerateRequest {
 pub(super) fn bounds(bounds: RequestBounds) -> protocol::RequestBounds {
     let (tokens, reason) = bounds.fatal_prompt.unzip();
     protocol::RequestBounds {
-        time_left: bounds.time_left.and_then(wire::duration),
+        time_left: bounds.time_left.and_then(wire::duration_message),
         fatal_prompt_tokens: tokens.unwrap_or_default(),
         fatal_reason: reason
             .map(|reason| reason.name().to_owned())

@@ -1,6 +1,6 @@
 //! What calls have done on threads that block: so much at a time, and nothing for a caller that has gone.
 //!
-//! A thread cannot be stopped from outside. So the work keeps its place until it has ended, and looks time and again
+//! A thread cannot be stopped from outside. So the work keeps its slot until it has ended, and looks time and again
 //! whether somebody still waits for it.
 
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use crate::grpc_error;
 pub(crate) const LONG: usize = 64 << 10;
 
 /// Long requests that are worked at at the same time.
-const LONG_PLACES: usize = 4;
+const LONG_SLOTS: usize = 4;
 
 /// The same of others.
-const SHORT_PLACES: usize = 8;
+const SHORT_SLOTS: usize = 8;
 
 /// Where calls have blocking work done.
 #[derive(Debug)]
@@ -53,14 +53,14 @@ impl CallWork {
         bytes: usize,
         work: impl FnOnce(&CancellationToken) -> Result<T, Status> + Send + 'static,
     ) -> Result<T, Status> {
-        let places = match bytes > LONG {
+        let slots = match bytes > LONG {
             true => &self.long,
             false => &self.short,
         };
-        let place = place(places, cancelled).await?;
+        let slot = slot(slots, cancelled).await?;
         let cancelled = cancelled.clone();
         on_thread(move || {
-            let _place = place;
+            let _slot = slot;
             work(&cancelled)
         })
         .await
@@ -75,21 +75,21 @@ impl CallWork {
 impl Default for CallWork {
     fn default() -> Self {
         Self {
-            long: Arc::new(Semaphore::new(LONG_PLACES)),
-            short: Arc::new(Semaphore::new(SHORT_PLACES)),
+            long: Arc::new(Semaphore::new(LONG_SLOTS)),
+            short: Arc::new(Semaphore::new(SHORT_SLOTS)),
             ended: CancellationToken::new(),
         }
     }
 }
 
-/// Waits for one of the places of a semaphore, which is never closed, and no longer than until it is `cancelled`.
-pub(crate) async fn place(
-    places: &Arc<Semaphore>,
+/// Waits for one of the slots of a semaphore, which is never closed, and no longer than until it is `cancelled`.
+pub(crate) async fn slot(
+    slots: &Arc<Semaphore>,
     cancelled: &CancellationToken,
 ) -> Result<OwnedSemaphorePermit, Status> {
-    let place = Arc::clone(places).acquire_owned();
-    match cancelled.run_until_cancelled(place).await {
-        Some(Ok(place)) => Ok(place),
+    let slot = Arc::clone(slots).acquire_owned();
+    match cancelled.run_until_cancelled(slot).await {
+        Some(Ok(slot)) => Ok(slot),
         Some(Err(_)) | None => Err(grpc_error::unloaded()),
     }
 }
@@ -139,11 +139,11 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn what_is_given_up_keeps_its_place_until_it_has_ended() {
+    async fn what_is_given_up_keeps_its_slot_until_it_has_ended() {
         let calls = CallWork::default();
         let mut running = Vec::new();
         let mut ends = Vec::new();
-        for _ in 0..LONG_PLACES {
+        for _ in 0..LONG_SLOTS {
             let (work, begun, ended) = endless();
             let mut call = Box::pin(calls.run(LONG + 1, work));
             assert!(poll(call.as_mut()).is_none());
@@ -159,7 +159,7 @@ mod tests {
         assert!(poll(gone.as_mut()).is_none());
         drop(gone);
         drop(running.pop());
-        waits.await.expect("its place is free");
+        waits.await.expect("its slot is free");
         drop(running);
         for ended in ends {
             tokio::task::block_in_place(|| ended.recv().expect("it ends"));

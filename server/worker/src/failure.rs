@@ -93,7 +93,7 @@ pub(crate) fn truncated(text: &str, longest: usize) -> String {
     }
 }
 
-/// What a caught panic said.
+/// The message of a caught panic.
 pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
     payload
         .downcast_ref::<&str>()

@@ -23,11 +23,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use self::{
-    parent::{GrammarProcess, Patience},
+    parent::{GrammarProcess, WaitLimit},
     wire::{GrammarCall, GrammarKind, GrammarReply, NewGrammar, TokenTable},
 };
 use crate::{
-    call_work::{on_thread, place},
+    call_work::{on_thread, slot},
     grpc_error,
     vocabulary::Vocabulary,
 };
@@ -53,7 +53,7 @@ pub(crate) struct Grammars {
     vocabulary: Vocabulary,
     idle: Arc<IdleProcess>,
     /// One for each grammar that there may be: a process is either that of one, or the idle one, which is taken first.
-    places: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
 }
 
 /// A process that waits for its next grammar.
@@ -73,14 +73,14 @@ pub(crate) struct Grammar {
     /// `None` once it failed.
     process: Option<GrammarProcess>,
     idle: Arc<IdleProcess>,
-    /// What the process said last, until it was used.
+    /// The last answer of the process, until it was used.
     reply: Option<GrammarReply>,
     /// Field of the request that holds the grammar.
     field: &'static str,
     /// Cancelled when nobody waits for the answer any more.
     cancelled: CancellationToken,
     /// Last: given back when the process has ended, or is idle.
-    _place: OwnedSemaphorePermit,
+    _slot: OwnedSemaphorePermit,
 }
 
 /// How an answer stands with its grammar.
@@ -112,15 +112,15 @@ impl Grammars {
     /// Grammars of answers in this vocabulary, for an engine that takes so many requests at a time: one more may be
     /// compiled meanwhile.
     pub(crate) fn new(vocabulary: Vocabulary, concurrency: usize) -> Self {
-        let places = concurrency.saturating_add(1).min(MAX_GRAMMARS);
+        let slots = concurrency.saturating_add(1).min(MAX_GRAMMARS);
         Self {
             vocabulary,
             idle: Arc::default(),
-            places: Arc::new(Semaphore::new(places)),
+            slots: Arc::new(Semaphore::new(slots)),
         }
     }
 
-    /// Compiles a constraint, which the request has in the field `origin`, or else in its own: once there is a place for
+    /// Compiles a constraint, which the request has in the field `origin`, or else in its own: once there is a slot for
     /// it, for [`START_TIME`] and [`COMPILE_TIME`] at most, and until it is `cancelled`, which ends the grammar at any
     /// time.
     pub(crate) async fn begin(
@@ -130,16 +130,16 @@ impl Grammars {
         cancelled: &CancellationToken,
     ) -> Result<Grammar, Status> {
         let source = GrammarSource::of(constraint, origin)?;
-        let place = place(&self.places, cancelled).await?;
+        let slot = slot(&self.slots, cancelled).await?;
         let (grammars, cancelled) = (self.clone(), cancelled.clone());
-        on_thread(move || grammars.compile(source, cancelled, place)).await
+        on_thread(move || grammars.compile(source, cancelled, slot)).await
     }
 
     fn compile(
         &self,
         source: GrammarSource,
         cancelled: CancellationToken,
-        place: OwnedSemaphorePermit,
+        slot: OwnedSemaphorePermit,
     ) -> Result<Grammar, Status> {
         let process = match self.process(&cancelled) {
             Ok(process) => process,
@@ -155,7 +155,7 @@ impl Grammars {
             reply: None,
             field: source.field,
             cancelled,
-            _place: place,
+            _slot: slot,
         };
         let begin = NewGrammar {
             kind: source.kind.into(),
@@ -177,7 +177,7 @@ impl Grammars {
         if let Some(process) = self.idle.take() {
             return Ok(process);
         }
-        let patience = Patience {
+        let limit = WaitLimit {
             deadline: Instant::now() + START_TIME,
             cancelled,
         };
@@ -186,7 +186,7 @@ impl Grammars {
         let table = GrammarCall::table(TokenTable {
             tokens: tokens.collect(),
         });
-        process.send(&table, patience)?;
+        process.send(&table, limit)?;
         Ok(process)
     }
 }
@@ -289,11 +289,11 @@ impl Grammar {
 
     fn ask(&mut self, call: &GrammarCall, deadline: Instant) -> Result<(), GrammarError> {
         let cancelled = &self.cancelled;
-        let patience = Patience {
+        let limit = WaitLimit {
             deadline,
             cancelled,
         };
-        let sent = self.process.as_mut().map(|it| it.send(call, patience));
+        let sent = self.process.as_mut().map(|it| it.send(call, limit));
         match sent {
             Some(Ok(())) => Ok(()),
             // Its end shows when it is read from.
@@ -305,14 +305,14 @@ impl Grammar {
 
     fn receive(&mut self, deadline: Instant) -> Result<GrammarReply, GrammarError> {
         let cancelled = &self.cancelled;
-        let patience = Patience {
+        let limit = WaitLimit {
             deadline,
             cancelled,
         };
         let Some(process) = self.process.as_mut() else {
             return Err(self.process_failed());
         };
-        match process.receive(patience) {
+        match process.receive(limit) {
             Ok(GrammarReply { failed, .. }) if !failed.is_empty() => Err(self.error(failed)),
             Ok(reply) => Ok(reply),
             Err(e) => Err(self.fail(e.kind())),

@@ -20,7 +20,7 @@ mod json;
 mod kind;
 mod kv_cache;
 mod lm_head;
-mod memory_estimate;
+mod memory_need;
 mod model_config;
 mod modules;
 mod multimodal;

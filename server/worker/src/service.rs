@@ -68,10 +68,10 @@ type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 /// The service.
 #[derive(Clone)]
 pub(crate) struct Worker {
-    inner: Arc<Inner>,
+    inner: Arc<WorkerState>,
 }
 
-struct Inner {
+struct WorkerState {
     inspection: Inspection,
     stats: Arc<Stats>,
     load_called: AtomicBool,
@@ -88,7 +88,7 @@ impl Worker {
     /// when the engine dies.
     pub(crate) fn new(inspection: Inspection, shutdown: Shutdown, threads: RpcThreads) -> Self {
         Self {
-            inner: Arc::new(Inner {
+            inner: Arc::new(WorkerState {
                 inspection,
                 stats: Arc::new(Stats::new(threads)),
                 load_called: AtomicBool::new(false),
@@ -118,7 +118,7 @@ impl Worker {
     }
 }
 
-impl Inner {
+impl WorkerState {
     /// Runs a task that the worker waits for at its end.
     #[expect(
         clippy::disallowed_methods,
@@ -187,7 +187,7 @@ impl Inner {
 }
 
 /// Ends the worker when the engine dies without having been stopped.
-async fn exit_when_engine_dies(engine: Arc<Engine>, inner: Arc<Inner>) {
+async fn exit_when_engine_dies(engine: Arc<Engine>, inner: Arc<WorkerState>) {
     let _critical = inner.shutdown.critical("engine watch");
     engine.dead().await;
     if !engine.is_stopped() {

@@ -22,7 +22,7 @@ use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitEx
 /// What is logged when the configuration does not say.
 const DEFAULT_FILTER: &str = "info";
 
-/// What the last panic of a thread said.
+/// The message of the last panic of a thread.
 static LAST_PANIC: Mutex<Option<String>> = Mutex::new(None);
 
 /// Telemetry that was set up, to be flushed at the end.
@@ -90,7 +90,7 @@ pub(crate) fn adopt(span: &Span, metadata: &MetadataMap) {
     let _ = span.set_parent(parent);
 }
 
-/// What the last panic of a thread said, if there was one.
+/// The message of the last panic of a thread, if there was one.
 pub(crate) fn last_panic() -> Option<String> {
     let last = LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner);
     last.clone()

@@ -41,13 +41,13 @@ fn codes(comment: &str) -> Vec<(String, String)> {
 }
 
 /// A call of the API.
-struct Call {
+struct ApiCall {
     name: String,
     comment: String,
 }
 
 /// All of them.
-fn calls(set: &FileDescriptorSet) -> Result<Vec<Call>> {
+fn calls(set: &FileDescriptorSet) -> Result<Vec<ApiCall>> {
     let mut calls = Vec::new();
     for file in &set.file {
         let source = file.source_code_info.clone().unwrap_or_default();
@@ -56,7 +56,7 @@ fn calls(set: &FileDescriptorSet) -> Result<Vec<Call>> {
                 // The method `m` of the file's service `n`.
                 let mut places = source.location.iter();
                 let comment = places.find(|place| place.path == [6, n, 2, m]);
-                calls.push(Call {
+                calls.push(ApiCall {
                     name: method.name().to_owned(),
                     comment: comment.context("a comment")?.leading_comments().to_owned(),
                 });
@@ -76,7 +76,7 @@ fn every_call_names_its_codes_and_reasons() -> Result<()> {
     let reasons: BTreeSet<_> = reasons
         .map(|value| value.name().trim_start_matches("ERROR_REASON_"))
         .collect();
-    for Call { name, comment } in calls(&set)? {
+    for ApiCall { name, comment } in calls(&set)? {
         let told = comment.split_once("Codes:").map(|(_, told)| codes(told));
         let told = told.unwrap_or_default();
         ensure!(!told.is_empty(), "{name} names no codes");
@@ -92,7 +92,7 @@ fn every_call_names_its_codes_and_reasons() -> Result<()> {
 fn the_tour_of_the_api_names_every_call() -> Result<()> {
     let page = std::fs::read_to_string(workspace().join(TOUR))?;
     let words: BTreeSet<_> = page.split(|c: char| !c.is_ascii_alphanumeric()).collect();
-    for Call { name, .. } in calls(&compile(&protos(PUBLIC)?)?)? {
+    for ApiCall { name, .. } in calls(&compile(&protos(PUBLIC)?)?)? {
         ensure!(words.contains(&*name), "{TOUR} does not name {name}");
     }
     Ok(())

@@ -69,4 +69,6 @@ fn with_part(page: &str, part: &str, text: &str) -> Option<String> {
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
+mod glossary;
+#[cfg(test)]
 mod tests;

@@ -5,11 +5,11 @@ use anyhow::{Result, ensure};
 use crate::sources::sources;
 
 /// Where the hand-written sources are.
-const ROOMS: [&str; 3] = ["client", "server", "tests"];
+const FOLDERS: [&str; 3] = ["client", "server", "tests"];
 
 #[test]
 fn no_comment_is_a_banner() -> Result<()> {
-    let sources = sources(&ROOMS)?;
+    let sources = sources(&FOLDERS)?;
     assert!(sources.len() > 500, "{}", sources.len());
     for (name, text) in sources {
         let banner = text.lines().find(|line| {
@@ -24,7 +24,7 @@ fn no_comment_is_a_banner() -> Result<()> {
 
 #[test]
 fn every_file_begins_with_what_it_is_for() -> Result<()> {
-    for (name, text) in sources(&ROOMS)? {
+    for (name, text) in sources(&FOLDERS)? {
         ensure!(text.starts_with("//! "), "{name} begins with no `//!`");
     }
     Ok(())

@@ -17,7 +17,7 @@ use super::{
 use crate::raw::{RawCall, frame};
 
 /// Bytes of all texts of a message: a text of 1 MB fits in.
-const ROOM: usize = 1_500_000;
+const BUDGET: usize = 1_500_000;
 
 /// The method that takes most.
 const GENERATE: &str = "hangar.v1.InferenceService.Generate";
@@ -74,7 +74,7 @@ impl RandomCalls {
         let changes = changes(method.name());
         let mut maker = MessageMaker {
             rng,
-            room: ROOM,
+            budget: BUDGET,
             path: &self.path,
         };
         let mut message = maker.message(&method.input(), 0);
@@ -101,7 +101,7 @@ impl RandomCalls {
 
 /// A request that the hostile template refuses with words of the caller.
 fn refused(rng: &mut Rng) -> GenerateRequest {
-    let mut space = ROOM;
+    let mut space = BUDGET;
     let mut request = GenerateRequest {
         model_id: "hostile".to_owned(),
         messages: vec![ChatMessage {

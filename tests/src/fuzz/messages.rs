@@ -18,7 +18,7 @@ const DEPTH: usize = 6;
 pub(super) struct MessageMaker<'a> {
     pub(super) rng: &'a mut Rng,
     /// Bytes that texts may still have.
-    pub(super) room: usize,
+    pub(super) budget: usize,
     /// Directory of a model.
     pub(super) path: &'a str,
 }
@@ -86,7 +86,7 @@ impl MessageMaker<'_> {
             Kind::Uint32 | Kind::Fixed32 => MapKey::U32(self.rng.u32(..)),
             Kind::Uint64 | Kind::Fixed64 => MapKey::U64(self.rng.u64(..)),
             _ if self.rng.bool() => MapKey::String(KEYS[self.rng.usize(..KEYS.len())].to_owned()),
-            _ => MapKey::String(text(self.rng, &mut self.room)),
+            _ => MapKey::String(text(self.rng, &mut self.budget)),
         }
     }
 
@@ -101,7 +101,7 @@ impl MessageMaker<'_> {
                 }
             }
             Kind::String => Value::String(self.words(field.name())),
-            Kind::Bytes => Value::Bytes(bytes(self.rng, &mut self.room).into()),
+            Kind::Bytes => Value::Bytes(bytes(self.rng, &mut self.budget).into()),
             Kind::Bool => Value::Bool(self.rng.bool()),
             Kind::Double => Value::F64(self.real()),
             Kind::Float => Value::F32(self.real() as f32),
@@ -121,7 +121,7 @@ impl MessageMaker<'_> {
             }
             "role" if self.rng.u8(..4) > 0 => ROLES[self.rng.usize(..ROLES.len())].to_owned(),
             "path" if self.rng.bool() => self.path.to_owned(),
-            _ => text(self.rng, &mut self.room),
+            _ => text(self.rng, &mut self.budget),
         }
     }
 

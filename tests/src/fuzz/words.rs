@@ -37,10 +37,10 @@ const KNOWN: [&str; 14] = [
     "hangar.v1.ModelService",
 ];
 
-/// A text of at most `room` bytes, which it uses up.
-pub(super) fn text(rng: &mut Rng, room: &mut usize) -> String {
+/// A text of at most `budget` bytes, which it uses up.
+pub(super) fn text(rng: &mut Rng, budget: &mut usize) -> String {
     // A list has millions of texts, of which most come here.
-    if *room == 0 {
+    if *budget == 0 {
         return String::new();
     }
     let text = if rng.u8(..4) == 0 {
@@ -58,16 +58,16 @@ pub(super) fn text(rng: &mut Rng, room: &mut usize) -> String {
                 alphabet[rng.usize(..alphabet.len())]
             }
         };
-        (0..length.min(*room)).map(next).collect()
+        (0..length.min(*budget)).map(next).collect()
     };
-    let text = text[..text.floor_char_boundary(*room)].to_owned();
-    *room -= text.len();
+    let text = text[..text.floor_char_boundary(*budget)].to_owned();
+    *budget -= text.len();
     text
 }
 
-/// Bytes, at most `room`, which they use up.
-pub(super) fn bytes(rng: &mut Rng, room: &mut usize) -> Vec<u8> {
-    let length = LENGTHS[rng.usize(..LENGTHS.len())].min(*room);
-    *room -= length;
+/// Bytes, at most `budget`, which they use up.
+pub(super) fn bytes(rng: &mut Rng, budget: &mut usize) -> Vec<u8> {
+    let length = LENGTHS[rng.usize(..LENGTHS.len())].min(*budget);
+    *budget -= length;
     (0..length).map(|_| rng.u8(..)).collect()
 }

@@ -294,10 +294,10 @@ async fn a_second_server_on_the_same_data_is_refused() -> Result<()> {
         .start()
         .await?;
     let any = "127.0.0.1:0";
-    let said = refused(&arguments(any, any, server.data_dir())).await?;
+    let output = refused(&arguments(any, any, server.data_dir())).await?;
     let data = server.data_dir().display().to_string();
     for words in [data.as_str(), "in use by another hangar", "--data-dir"] {
-        assert!(said.contains(words), "{words:?} is not in {said:?}");
+        assert!(output.contains(words), "{words:?} is not in {output:?}");
     }
     // The first one is none the worse for it.
     server.ready().await?;
@@ -319,10 +319,10 @@ async fn a_second_server_on_the_same_sockets_is_refused() -> Result<()> {
     let any = "127.0.0.1:0";
     let mut arguments = arguments(any, any, &directory.path().join("data"));
     arguments.extend(["--runtime-dir".into(), run.clone().into_os_string()]);
-    let said = refused(&arguments).await?;
+    let output = refused(&arguments).await?;
     let run = run.display().to_string();
     for words in [run.as_str(), "in use by another hangar", "--runtime-dir"] {
-        assert!(said.contains(words), "{words:?} is not in {said:?}");
+        assert!(output.contains(words), "{words:?} is not in {output:?}");
     }
     // The first one is none the worse for it.
     assert_eq!(sockets(server.data_dir())?, held);
@@ -337,9 +337,9 @@ async fn a_port_that_is_taken_is_named() -> Result<()> {
     let data = directory.path().join("data");
     let any = "127.0.0.1:0";
     for (listen, ops_listen) in [(taken.as_str(), any), (any, taken.as_str())] {
-        let said = refused(&arguments(listen, ops_listen, &data)).await?;
+        let output = refused(&arguments(listen, ops_listen, &data)).await?;
         for words in [taken.as_str(), "cannot listen", "another address"] {
-            assert!(said.contains(words), "{words:?} is not in {said:?}");
+            assert!(output.contains(words), "{words:?} is not in {output:?}");
         }
     }
     Ok(())

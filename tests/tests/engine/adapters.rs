@@ -57,7 +57,7 @@ async fn info(client: &Client, model: &str) -> Result<ModelInfo> {
 }
 
 /// The greedy answer to a question.
-async fn said(client: &Client, model: &str, question: &str) -> Result<String> {
+async fn answer_to(client: &Client, model: &str, question: &str) -> Result<String> {
     let request = client.generate(model).message("user", question);
     Ok(request.temperature(0.0).max_tokens(128).text().await?.text)
 }

@@ -52,7 +52,7 @@ struct DemoAnswer {
     answer: String,
 }
 
-async fn said(prompt: &str, server: &TestServer) -> Result<String> {
+async fn answer_to(prompt: &str, server: &TestServer) -> Result<String> {
     let request = server
         .connect()
         .await?
@@ -69,7 +69,7 @@ async fn the_demo_model_gives_its_trained_answers() -> Result<()> {
     let answers: Vec<DemoAnswer> = serde_json::from_str(ANSWERS)?;
     assert!(answers.len() >= 10);
     for DemoAnswer { prompt, answer } in answers {
-        assert_eq!(said(&prompt, &server).await?, answer, "{prompt}");
+        assert_eq!(answer_to(&prompt, &server).await?, answer, "{prompt}");
     }
     Ok(())
 }

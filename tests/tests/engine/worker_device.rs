@@ -35,13 +35,13 @@ fn failure(device: &str, path: &Path) -> Result<WorkerFailure> {
     // Kept until the end: without it the worker takes its server for gone.
     let mut input = worker.stdin.take().context("no standard input")?;
     frame::write(&mut input, &config)?;
-    let mut said = Vec::new();
+    let mut written = Vec::new();
     let output = worker.stdout.take().context("no standard output")?;
-    output.take(1 << 20).read_to_end(&mut said)?;
+    output.take(1 << 20).read_to_end(&mut written)?;
     assert!(!worker.wait()?.success(), "it ended as if all were well");
-    match WorkerReady::decode_length_delimited(said.as_slice())?.outcome {
+    match WorkerReady::decode_length_delimited(written.as_slice())?.outcome {
         Some(Outcome::Failure(failure)) => Ok(failure),
-        outcome => anyhow::bail!("it said {outcome:?}"),
+        outcome => anyhow::bail!("it wrote {outcome:?}"),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Aliases that the configuration file declares.
 //!
-//! A switch moves them as it moves any other, and a restart must not undo it. So what the file said at the last
+//! A switch moves them as it moves any other, and a restart must not undo it. So what the file had at the last
 //! start is kept: where it says the same again, the alias stays where it was switched to; where it says something
 //! else, the file is the newer one.
 
@@ -40,7 +40,7 @@ pub(super) fn declare(
     Ok(write(change, &now)?)
 }
 
-/// Whether `alias`, of which the file said nothing before, came to a model of the file by a switch.
+/// Whether `alias`, which the file did not have before, came to a model of the file by a switch.
 fn is_switched(change: &Change<'_>, alias: &ModelId, by: &ModelId) -> rusqlite::Result<bool> {
     let owner = change.find(by)?;
     Ok(by != alias && owner.is_some_and(|owner| owner.origin == ModelOrigin::File))

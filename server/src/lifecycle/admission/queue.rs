@@ -70,7 +70,7 @@ pub(in crate::lifecycle) enum NotAdmitted {
 /// A place in the queue.
 pub(super) struct WaitingGuard<'a>(&'a AdmissionQueue);
 
-/// A place among the calls that the engine has no part in.
+/// A slot among the calls that the engine has no part in.
 pub(super) struct NoEngineGuard<'a>(&'a AdmissionQueue);
 
 /// Calls that the engine has no part in, those that wait included.

@@ -358,5 +358,5 @@ async fn an_unload_ends_all_holds_and_what_the_start_would_do() {
     desk.unload("m").await;
     assert!(!desk.context.holders.is_held(&id("m")));
     let locked = desk.desired_state.lock(&id("m")).await;
-    assert!(!locked.claim_for_reconcile());
+    assert!(!locked.take_from_reconcile());
 }

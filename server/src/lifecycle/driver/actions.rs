@@ -237,7 +237,7 @@ impl ModelDriver {
             outcome: outcome.clone(),
             started: self.load.began_at,
             ended: SystemTime::now(),
-            attempts: self.published.draft().attempt,
+            attempts: self.published.upcoming().attempt,
         });
         self.answer_loads(load_id, &outcome);
     }

@@ -132,7 +132,7 @@ impl ModelDriver {
         LoadTicket {
             load_id,
             already_loaded: ready,
-            status: self.published.draft().clone(),
+            status: self.published.upcoming().clone(),
             outcome,
         }
     }
@@ -247,7 +247,7 @@ impl ModelDriver {
 
     pub(super) fn answer_loads(&mut self, load_id: &LoadId, outcome: &LoadOutcome) {
         let answer = match outcome {
-            LoadOutcome::Succeeded => Ok(self.published.draft().clone()),
+            LoadOutcome::Succeeded => Ok(self.published.upcoming().clone()),
             LoadOutcome::Failed(failure) => Err(failure.clone()),
             LoadOutcome::Cancelled => Err(Failure::new(
                 Reason::LoadCancelled,

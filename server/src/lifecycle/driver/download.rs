@@ -30,7 +30,7 @@ impl ModelDriver {
     }
 
     pub(super) fn handle_download_event(&mut self, event: Option<DownloadEvent>) {
-        match event.unwrap_or_else(|| DownloadEvent::Failed(Failure::of_a_lost_task())) {
+        match event.unwrap_or_else(|| DownloadEvent::Failed(Failure::of_panicked_task())) {
             DownloadEvent::Bytes { done, total } => {
                 let DriverResources::Downloading { download, .. } = &mut self.resources else {
                     return;

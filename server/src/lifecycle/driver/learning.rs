@@ -31,7 +31,7 @@ impl ModelDriver {
 
     /// Takes note of how a load ended, for good.
     pub(super) fn record_load(&mut self, record: &LoadRecord) {
-        let memory = self.published.draft().memory.map(|ready| LearnedMemory {
+        let memory = self.published.upcoming().memory.map(|ready| LearnedMemory {
             ready,
             peak: self.resources.worker().map_or(ready, |worker| worker.peak),
             spec: (*self.load.spec).clone(),

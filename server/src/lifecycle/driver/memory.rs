@@ -61,7 +61,7 @@ impl ModelDriver {
 
     /// Lets the worker have what was admitted and no more: what goes beyond fails there, and nowhere else.
     fn confine(&self, admitted: u64, inspection: &Inspection) {
-        let Some(pid) = self.published.draft().worker_pid else {
+        let Some(pid) = self.published.upcoming().worker_pid else {
             return;
         };
         if self.resources.gpu().is_some() {
@@ -108,7 +108,7 @@ impl ModelDriver {
             self.record_memory(memory);
         }
         self.record_device_use();
-        let Some(memory) = self.published.draft().memory else {
+        let Some(memory) = self.published.upcoming().memory else {
             return;
         };
         self.record_memory(memory);

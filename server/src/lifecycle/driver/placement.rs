@@ -26,7 +26,7 @@ const MAX_UNREPORTED_DEVICE_BYTES: u64 = 4 << 30;
 const SHUTDOWN_RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl ModelDriver {
-    /// Queues for a place on the device that the spec of the attempt wants.
+    /// Queues for a slot on the device that the spec of the attempt wants.
     pub(super) fn request_placement(&mut self) {
         let spec = self.next_spec();
         let rank = Rank {
@@ -47,7 +47,7 @@ impl ModelDriver {
         self.resources = DriverResources::Queued(request);
     }
 
-    /// A place on a device came free, or there is no such device.
+    /// A slot on a device came free, or there is no such device.
     pub(super) fn placement_granted(&mut self, placement: Result<Placement, Failure>) {
         self.resources = DriverResources::idle();
         let placement = match placement {
@@ -73,7 +73,7 @@ impl ModelDriver {
 
     /// Takes note of how the worker's device looks while the worker is there.
     pub(super) fn observe_device(&mut self) {
-        let pid = self.published.draft().worker_pid;
+        let pid = self.published.upcoming().worker_pid;
         let Some(on) = self.resources.worker_gpu_mut() else {
             return;
         };
@@ -85,7 +85,7 @@ impl ModelDriver {
     /// The model is loaded: takes note of what its device lost by that.
     pub(super) fn record_device_use(&mut self) {
         self.observe_device();
-        let memory = self.published.draft().memory;
+        let memory = self.published.upcoming().memory;
         let reported = memory.unwrap_or_default().device_bytes;
         let Some(on) = self.resources.worker_gpu_mut() else {
             return;
@@ -109,7 +109,7 @@ impl ModelDriver {
     /// The worker was reaped: what it had of the host is back, and the device is looked at. Says whether
     /// there is one to be looked at.
     pub(super) fn begin_release(&mut self) -> bool {
-        let pid = self.published.draft().worker_pid;
+        let pid = self.published.upcoming().worker_pid;
         let Some(worker) = self.resources.worker() else {
             return false;
         };

@@ -17,7 +17,7 @@ impl ModelDriver {
         self.refresh();
         self.published.publisher.transition(state, now);
         // After it is published: whoever reads the log may be slow.
-        let status = self.published.draft();
+        let status = self.published.upcoming();
         tracing::info!(
             model = %self.model.id(),
             state = state.name(),

@@ -25,8 +25,8 @@ impl PublishedStatus {
     }
 
     /// What is published next, as far as it is known.
-    pub(super) fn draft(&self) -> &Status {
-        self.publisher.draft()
+    pub(super) fn upcoming(&self) -> &Status {
+        self.publisher.upcoming()
     }
 
     /// To be changed before it is published.

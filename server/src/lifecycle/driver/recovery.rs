@@ -43,7 +43,7 @@ impl ModelDriver {
 
     /// Leaves what the driver was about, and fails the model once no worker lives.
     pub(super) fn recover(&mut self) {
-        let failure = Failure::of_a_lost_task();
+        let failure = Failure::of_panicked_task();
         self.resources.interrupt();
         self.timers = Timers::default();
         let (state, load) = self.interrupted();
@@ -69,7 +69,7 @@ impl ModelDriver {
 
     /// The state that a panic is dealt with in, and the load that it ends.
     fn interrupted(&self) -> (StateKind, Load) {
-        let status = self.published.draft();
+        let status = self.published.upcoming();
         let load = |id: &LoadId, attempt| Load {
             id: id.clone(),
             attempt,

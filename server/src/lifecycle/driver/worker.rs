@@ -196,7 +196,7 @@ impl ModelDriver {
     /// No worker lives any more: what it had is given back, and what it taught is kept.
     pub(super) fn end_worker(&mut self) {
         self.end_attempt();
-        let pid = self.published.draft().worker_pid;
+        let pid = self.published.upcoming().worker_pid;
         let Some(worker) = self.resources.take_worker() else {
             return;
         };

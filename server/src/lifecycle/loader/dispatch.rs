@@ -61,7 +61,7 @@ impl Loader {
         };
         let no_reply = || match self.context.is_closing() {
             true => Failure::new(Reason::ShuttingDown, "the server is shutting down"),
-            false => Failure::of_a_lost_task(),
+            false => Failure::of_panicked_task(),
         };
         outcome.wait().await.ok_or_else(no_reply)?.map(|_| ())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{super::command::Replacement, LoadError, LoadOptions, Loader, Reload};
 use crate::model::{Failure, LoadId, ModelId, Spec, StateKind};
 
-/// What is said of a model that is not loaded anew.
+/// The message about a model that is not loaded anew.
 const SERVES_ON: &str = "Nothing was changed, and the model serves on as it was loaded.";
 
 impl Loader {

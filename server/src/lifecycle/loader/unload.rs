@@ -44,7 +44,7 @@ pub enum UnloadError {
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// The model's driver panicked before it answered, or no longer turns.
-    #[error("{}", Failure::of_a_lost_task().message)]
+    #[error("{}", Failure::of_panicked_task().message)]
     ModelTaskFailed,
 }
 

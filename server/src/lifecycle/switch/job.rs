@@ -87,7 +87,7 @@ impl SwitchJob {
             // What is not known to have happened has not.
             _ => {
                 self.release_new();
-                Err(Failure::of_a_lost_task())
+                Err(Failure::of_panicked_task())
             }
         };
         self.end(switch, result).await;

@@ -33,7 +33,7 @@ pub(super) fn connection_closed() -> Failure {
 
 pub(super) fn worker_exited(exit: WorkerExit, stderr_tail: &[String]) -> Failure {
     if exit == WorkerExit::KilledAfterPanic {
-        return Failure::of_a_lost_task();
+        return Failure::of_panicked_task();
     }
     if exit == WorkerExit::Code(ExitCode::Processor as i32) {
         return wrong_processor(stderr_tail);

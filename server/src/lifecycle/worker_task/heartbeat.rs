@@ -4,7 +4,7 @@ use std::{error::Error, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Conversation, Disconnected};
+use super::{Disconnected, WorkerExchange};
 use crate::{
     lifecycle::gpu::CPU,
     worker::{CallError, WorkerClient},
@@ -16,7 +16,7 @@ const FIRST_STATS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause before a call that broke off is made anew.
 pub(super) const RETRY_DELAY: Duration = Duration::from_millis(50);
 
-impl Conversation<'_> {
+impl WorkerExchange<'_> {
     /// Hears what the model, which has just been loaded, has of its device, if it is on one: that is what it
     /// claims from READY on.
     pub(super) async fn record_device_memory(&self, client: WorkerClient) {

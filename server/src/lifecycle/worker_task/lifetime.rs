@@ -27,7 +27,7 @@ impl WorkerTask {
         let lifetime = run_to_the_end(context.clone(), launch, signals.clone(), sender);
         context.tasks.of_model("worker-run", lifetime, move || {
             // A driver that has so much to hear of already will hear of the end.
-            let _ = on_stuck.try_send(WorkerReport::Fault(Failure::of_a_lost_task()));
+            let _ = on_stuck.try_send(WorkerReport::Fault(Failure::of_panicked_task()));
         });
         Self { reports, signals }
     }
@@ -57,12 +57,12 @@ async fn run_to_the_end(
             panic,
             "the task of the model's worker panicked; killing the worker"
         );
-        report(&reports, WorkerReport::Fault(Failure::of_a_lost_task())).await;
+        report(&reports, WorkerReport::Fault(Failure::of_panicked_task())).await;
         if let Some(process) = resources.process.get() {
             process.kill();
             process.exited().await;
         }
-        report(&reports, WorkerReport::Exited(Failure::of_a_lost_task())).await;
+        report(&reports, WorkerReport::Exited(Failure::of_panicked_task())).await;
     }
     if let Some(lease) = resources.lease.into_inner() {
         lease.end().await;

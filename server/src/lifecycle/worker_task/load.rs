@@ -4,7 +4,7 @@ use std::error::Error;
 
 use tokio::time::{Instant, sleep};
 
-use super::{Conversation, Disconnected, WorkerReport, heartbeat::RETRY_DELAY, report};
+use super::{Disconnected, WorkerExchange, WorkerReport, heartbeat::RETRY_DELAY, report};
 use crate::worker::{CallError, LoadEvent, WorkerClient};
 
 /// What the calls of one load have heard.
@@ -18,13 +18,13 @@ struct SeenEvents {
 
 /// A call of the load that ended before the load did.
 enum LoadCallEnd {
-    /// The worker said why, or broke off by itself.
+    /// The worker gave the reason, or broke off by itself.
     ByWorker(Disconnected),
     /// The call broke.
     Broken(CallError),
 }
 
-impl Conversation<'_> {
+impl WorkerExchange<'_> {
     /// Has the worker load its model. The load is the worker's: a call that breaks off is made anew, on a new connection
     /// if need be, and goes on where the load is. The worker is given up when it ends the call itself, when nobody
     /// listens on its socket any more, or when no call comes through for as long as it may hang.

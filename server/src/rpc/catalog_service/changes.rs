@@ -15,7 +15,7 @@ use crate::{
     rpc::{
         convert,
         error::{ApiError, CatalogRefusal},
-        request_ids::RequestClaim,
+        request_ids::CallIdentity,
         validate::{self, Violations},
     },
     wire,
@@ -25,13 +25,13 @@ impl CatalogHandlers {
     pub(super) async fn create(
         &self,
         request: CreateModelRequest,
-        claim: Option<RequestClaim>,
+        identity: Option<CallIdentity>,
     ) -> Result<CreateModelResponse, ApiError> {
         let mut violations = Violations::default();
         violations.request_id(&request.request_id);
         let id = violations.model_id("model_id", &request.model_id);
         let given = request.spec.as_ref();
-        let spec = given.map(|spec| wire::spec_of(spec, "spec", &mut violations));
+        let spec = given.map(|spec| wire::read_spec(spec, "spec", &mut violations));
         violations.check(spec.is_some(), "spec", "is required");
         let aliases = violations.aliases("aliases", &request.aliases, id.as_ref());
         violations.finish()?;
@@ -53,14 +53,14 @@ impl CatalogHandlers {
         let response = |entry: &CatalogEntry| CreateModelResponse {
             model: Some(message::model(entry)),
         };
-        let remember = claim.map(|claim| claim.with(response));
+        let remember = identity.map(|identity| identity.with(response));
         Ok(response(&self.fleet.create(new, remember).await?))
     }
 
     pub(super) async fn update(
         &self,
         request: UpdateModelRequest,
-        claim: Option<RequestClaim>,
+        identity: Option<CallIdentity>,
     ) -> Result<UpdateModelResponse, ApiError> {
         let mut violations = Violations::default();
         violations.request_id(&request.request_id);
@@ -96,7 +96,7 @@ impl CatalogHandlers {
         }
         let fleet = self.fleet.clone();
         let response = move |entry: &CatalogEntry| updated(entry, fleet.needs_reload(entry));
-        let remember = claim.map(|claim| claim.with(response));
+        let remember = identity.map(|identity| identity.with(response));
         let (entry, reload_required) = self.fleet.update(&entry.id, change, remember).await?;
         Ok(updated(&entry, reload_required))
     }
@@ -104,7 +104,7 @@ impl CatalogHandlers {
     pub(super) async fn delete(
         &self,
         request: DeleteModelRequest,
-        claim: Option<RequestClaim>,
+        identity: Option<CallIdentity>,
     ) -> Result<DeleteModelResponse, ApiError> {
         let mut violations = Violations::default();
         violations.request_id(&request.request_id);
@@ -120,7 +120,7 @@ impl CatalogHandlers {
             let unload = report.map(|report| convert::unloaded(&id, &report, began.elapsed()));
             response = DeleteModelResponse { unload };
             let answer = response.clone();
-            claim.map(|claim| claim.with(move |_| answer))
+            identity.map(|identity| identity.with(move |_| answer))
         };
         let deleted = self.fleet.delete(&id, etag, request.force, remember).await;
         match deleted {
@@ -153,7 +153,7 @@ fn merge(
         violations.add("model.spec", "is required");
         return Ok(Ok(Spec::clone(&entry.spec)));
     };
-    let checked = wire::spec_of(&spec, "model.spec", violations);
+    let checked = wire::read_spec(&spec, "model.spec", violations);
     Ok(validate::refuse_later_fields(&spec).map(|()| checked))
 }
 

@@ -87,7 +87,7 @@ fn query(request: &ListModelsRequest) -> Result<ListQuery, ApiError> {
     Ok(ListQuery {
         filter: ListFilter {
             source,
-            kind: kind.and_then(wire::kind_of),
+            kind: kind.and_then(wire::read_kind),
             labels: labels.map(|(key, value)| (key, any(value))).collect(),
         },
         order: match order.unwrap_or_default() {

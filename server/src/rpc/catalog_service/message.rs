@@ -28,7 +28,7 @@ pub(super) fn model(entry: &CatalogEntry) -> v1::Model {
 pub(super) fn writable_fields(entry: &CatalogEntry) -> v1::Model {
     v1::Model {
         model_id: entry.id.to_string(),
-        spec: Some(wire::spec(&entry.spec)),
+        spec: Some(wire::spec_message(&entry.spec)),
         aliases: entry.aliases.iter().map(ToString::to_string).collect(),
         ..v1::Model::default()
     }

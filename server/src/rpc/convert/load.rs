@@ -6,7 +6,7 @@ use super::{memory, pace, reason};
 use crate::{
     catalog::LearnedFacts,
     model::{FatalPrompt, LoadOutcome, LoadRecord},
-    wire::duration,
+    wire::duration_message,
 };
 
 /// What earlier loads have taught.
@@ -14,7 +14,7 @@ pub(in crate::rpc) fn learned(learned: &LearnedFacts) -> v1::LearnedFacts {
     let failure = learned.last_failure.as_ref();
     v1::LearnedFacts {
         memory: learned.memory.as_ref().map(|known| memory(known.ready)),
-        load_duration: learned.metadata.load_duration.and_then(duration),
+        load_duration: learned.metadata.load_duration.and_then(duration_message),
         loads_succeeded: learned.loads_succeeded,
         loads_failed: learned.loads_failed,
         last_failure_reason: reason(failure.map(|(failure, _)| failure)),

@@ -6,7 +6,7 @@ use hangar_client::v1;
 
 use crate::{
     model::{ConversationSupport, ModelMetadata, Source, Support},
-    wire::{dtype, duration, format, kind},
+    wire::{dtype_message, duration_message, format_message, kind_message},
 };
 
 /// What is known about a model from `source`.
@@ -23,19 +23,19 @@ pub(in crate::rpc) fn metadata_message(
         is_lora: metadata.is_lora,
         lora_rank: metadata.lora_rank,
         adapters: metadata.adapters.clone(),
-        kind: kind(metadata.kind).into(),
+        kind: kind_message(metadata.kind).into(),
         input_modalities: metadata.input_modalities.clone(),
         output_modalities: metadata.output_modalities.clone(),
         parameter_count: metadata.parameter_count,
-        dtype: dtype(metadata.dtype).into(),
+        dtype: dtype_message(metadata.dtype).into(),
         quantization: metadata.quantization.clone(),
         context_length: metadata.context_length,
         vocabulary_size: metadata.vocabulary_size,
-        format: format(metadata.format).into(),
+        format: format_message(metadata.format).into(),
         source: source.to_string(),
         resolved_revision: metadata.resolved_revision.clone(),
         size_bytes: metadata.size_bytes,
-        load_duration: metadata.load_duration.and_then(duration),
+        load_duration: metadata.load_duration.and_then(duration_message),
         loaded_time: metadata.loaded.map(Into::into),
         last_used_time: last_used.map(Into::into),
         device: metadata.device.clone(),

@@ -5,7 +5,7 @@ use hangar_client::v1;
 use super::reason;
 use crate::{
     model::{LoadPhase, ModelMemory, Progress, StateKind, Status, SuspendCause, Suspension},
-    wire::duration,
+    wire::duration_message,
 };
 
 /// Where a model stands.
@@ -66,7 +66,7 @@ fn progress(progress: Progress) -> v1::Progress {
         bytes_done: progress.bytes_done,
         bytes_total: progress.bytes_total,
         fraction: progress.fraction,
-        eta: progress.eta.and_then(duration),
+        eta: progress.eta.and_then(duration_message),
     }
 }
 

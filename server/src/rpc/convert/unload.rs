@@ -7,7 +7,7 @@ use hangar_client::v1;
 use crate::{
     lifecycle::{UnloadReport, Verification},
     model::ModelId,
-    wire::duration,
+    wire::duration_message,
 };
 
 /// What unloading a model did.
@@ -29,7 +29,7 @@ pub(in crate::rpc) fn unloaded(
         host_bytes_freed: report.host_bytes,
         device_bytes_freed: report.device_bytes,
         verification: verification.into(),
-        elapsed: duration(elapsed),
+        elapsed: duration_message(elapsed),
         error: None,
         killed: report.killed,
     }

@@ -37,7 +37,7 @@ impl Completion {
         let message = GenerateRequest {
             model_id: admission.name.to_string(),
             prompt,
-            sampling: Some(wire::sampling(&sampling)),
+            sampling: Some(wire::sampling_message(&sampling)),
             max_tokens: max_tokens.unwrap_or_default(),
             stop,
             seed,

@@ -37,7 +37,7 @@ pub(super) fn sample(sample: &HistorySample) -> UsageSample {
     let finished = u64::from(sample.succeeded) + u64::from(sample.failed);
     UsageSample {
         start_time: Some(sample.start().into()),
-        duration: wire::duration(sample.duration()),
+        duration: wire::duration_message(sample.duration()),
         requests: sample.requests(),
         succeeded: sample.succeeded.into(),
         failed: sample.failed.into(),
@@ -58,9 +58,9 @@ pub(super) fn rate(part: u64, whole: u64) -> Option<f64> {
 
 fn quantiles(latency: Latency) -> LatencyQuantiles {
     LatencyQuantiles {
-        p50: wire::duration(latency.p50()),
-        p95: wire::duration(latency.p95()),
-        p99: wire::duration(latency.p99()),
+        p50: wire::duration_message(latency.p50()),
+        p95: wire::duration_message(latency.p95()),
+        p99: wire::duration_message(latency.p99()),
         count: latency.count.into(),
     }
 }

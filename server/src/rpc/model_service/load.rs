@@ -75,7 +75,7 @@ impl ModelHandlers {
         let spec = request
             .spec
             .as_ref()
-            .map(|spec| wire::spec_of(spec, "spec", &mut violations));
+            .map(|spec| wire::read_spec(spec, "spec", &mut violations));
         violations.finish()?;
         request
             .spec
@@ -160,7 +160,7 @@ impl ModelHandlers {
             load_id: ticket.load_id.to_string(),
             already_loaded: ticket.already_loaded,
             status: Some(convert::status(&ticket.status)),
-            estimated_load_time: estimate.and_then(wire::duration),
+            estimated_load_time: estimate.and_then(wire::duration_message),
             error: None,
         }
     }
@@ -176,7 +176,7 @@ pub(in crate::rpc) async fn ended(
     mut ticket: LoadTicket,
 ) -> Result<LoadTicket, ApiError> {
     if let Some(outcome) = ticket.outcome.take() {
-        let no_reply = || Err(Failure::of_a_lost_task());
+        let no_reply = || Err(Failure::of_panicked_task());
         let ended = outcome.wait().await.unwrap_or_else(no_reply);
         ticket.status = ended.map_err(|failure| {
             if fleet.is_closing() {

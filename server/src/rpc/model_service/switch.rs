@@ -36,7 +36,7 @@ impl ModelHandlers {
         let spec = request
             .spec
             .as_ref()
-            .map(|spec| wire::spec_of(spec, "spec", &mut violations));
+            .map(|spec| wire::read_spec(spec, "spec", &mut violations));
         violations.finish()?;
         request
             .spec
@@ -64,7 +64,7 @@ impl ModelHandlers {
         Ok(SwitchModelResponse {
             switch_id: ticket.switch.id.to_string(),
             strategy: convert::switch_strategy(ticket.switch.strategy).into(),
-            estimated_time: ticket.estimate.and_then(wire::duration),
+            estimated_time: ticket.estimate.and_then(wire::duration_message),
         })
     }
 }

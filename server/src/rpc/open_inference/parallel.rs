@@ -1,7 +1,7 @@
 //! ModelStreamInfer: many requests of one call side by side.
 //!
 //! A request waits for its permit in a task of its own, which ends when that came: a caller that does not
-//! read never keeps a place that nobody uses. From there on the generation holds itself up for nobody.
+//! read never keeps a slot that nobody uses. From there on the generation holds itself up for nobody.
 //! Dropping the responses ends all requests of the call.
 
 mod incoming;
@@ -82,11 +82,11 @@ pub(super) fn responses(
     let responses = stream::poll_fn(move |context| waiting.poll_recv(context))
         .take_until(stop.clone().cancelled_owned())
         .map(move |waiting| match waiting.map(Waiting::request) {
-            Ok((request, claim)) => stream::once(call.clone().respond(request))
+            Ok((request, memory)) => stream::once(call.clone().respond(request))
                 .flatten()
                 // The request has its memory until its last response.
                 .map(move |response| {
-                    let _kept = &claim;
+                    let _kept = &memory;
                     Ok(response)
                 })
                 .boxed(),

@@ -1,7 +1,7 @@
 //! Streams of reflection: few at a time, and none outlives its responses.
 //!
 //! The library answers a stream in a task that nobody watches, which reads requests until they end. Here they end with the
-//! responses, and the stream has its place until the task has let go of them.
+//! responses, and the stream has its slot until the task has let go of them.
 
 use std::{
     pin::Pin,
@@ -20,27 +20,27 @@ use crate::rpc::guarded_body::GuardedBody;
 pub struct Requests<B> {
     inner: B,
     ended: Pin<Box<WaitForCancellationFutureOwned>>,
-    _place: Arc<OwnedSemaphorePermit>,
+    _slot: Arc<OwnedSemaphorePermit>,
 }
 
 /// Ends the requests of a stream when it is dropped.
 pub(super) struct OpenStream {
     _end: DropGuard,
-    _place: Arc<OwnedSemaphorePermit>,
+    _slot: Arc<OwnedSemaphorePermit>,
 }
 
-/// A stream with these requests, unless there are as many as `places` has.
-pub(super) fn open<B>(places: &Arc<Semaphore>, requests: B) -> Option<(Requests<B>, OpenStream)> {
-    let place = Arc::new(places.clone().try_acquire_owned().ok()?);
+/// A stream with these requests, unless there are as many as `slots` has.
+pub(super) fn open<B>(slots: &Arc<Semaphore>, requests: B) -> Option<(Requests<B>, OpenStream)> {
+    let slot = Arc::new(slots.clone().try_acquire_owned().ok()?);
     let end = CancellationToken::new();
     let requests = Requests {
         inner: requests,
         ended: Box::pin(end.clone().cancelled_owned()),
-        _place: place.clone(),
+        _slot: slot.clone(),
     };
     let open = OpenStream {
         _end: end.drop_guard(),
-        _place: place,
+        _slot: slot,
     };
     Some((requests, open))
 }

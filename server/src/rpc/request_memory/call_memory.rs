@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use hangar_client::server_codec::RequestRoom;
+use hangar_client::server_codec::RequestBudget;
 use tokio::sync::Semaphore;
 use tonic::Status;
 
@@ -149,7 +149,7 @@ impl CallMemory {
     }
 }
 
-impl RequestRoom for CallMemory {
+impl RequestBudget for CallMemory {
     fn take_request(&self, message: usize, parts: usize) -> Result<(), Status> {
         self.unpack(message)?;
         self.take(message + parts)?;

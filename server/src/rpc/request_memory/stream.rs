@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use hangar_client::server_codec::{RequestRoom, within_room};
+use hangar_client::server_codec::{RequestBudget, within_budget};
 use tonic::Status;
 
 use super::call_memory::CallMemory;
@@ -26,7 +26,7 @@ struct Decoded {
 }
 
 /// The memory of one request.
-pub(in crate::rpc) struct MemoryClaim {
+pub(in crate::rpc) struct HeldMemory {
     call: Arc<CallMemory>,
     bytes: usize,
 }
@@ -44,24 +44,24 @@ impl StreamMemory {
 
     /// What `reading` comes to, whose requests take their memory here.
     pub(in crate::rpc) async fn within<F: Future>(&self, reading: F) -> F::Output {
-        within_room(self.0.clone(), reading).await
+        within_budget(self.0.clone(), reading).await
     }
 
     /// The memory of the request that was decoded last; nothing where there is none, so that the request has to go.
-    pub(in crate::rpc) fn claim(&self) -> Option<MemoryClaim> {
-        let claim = MemoryClaim {
+    pub(in crate::rpc) fn hold_decoded(&self) -> Option<HeldMemory> {
+        let held = HeldMemory {
             call: self.0.call.clone(),
             bytes: self.0.bytes.swap(0, Relaxed),
         };
         let is_missing = self.0.is_missing.swap(false, Relaxed);
-        (!is_missing).then_some(claim)
+        (!is_missing).then_some(held)
     }
 
     /// So many bytes more; nothing where there are none.
-    pub(in crate::rpc) fn reserve(&self, bytes: usize) -> Option<MemoryClaim> {
+    pub(in crate::rpc) fn hold(&self, bytes: usize) -> Option<HeldMemory> {
         let call = self.0.call.clone();
         call.take(bytes).ok()?;
-        Some(MemoryClaim { call, bytes })
+        Some(HeldMemory { call, bytes })
     }
 
     /// Bytes that all calls have together.
@@ -77,7 +77,7 @@ impl StreamMemory {
     }
 }
 
-impl RequestRoom for Decoded {
+impl RequestBudget for Decoded {
     /// Refuses no single request: an error would end the whole call. Buffers, which stay, are no single request's.
     fn take_request(&self, message: usize, parts: usize) -> Result<(), Status> {
         self.call.unpack(message)?;
@@ -90,7 +90,7 @@ impl RequestRoom for Decoded {
     }
 }
 
-impl Drop for MemoryClaim {
+impl Drop for HeldMemory {
     fn drop(&mut self) {
         self.call.give_back(self.bytes);
     }
@@ -102,9 +102,9 @@ impl fmt::Debug for StreamMemory {
     }
 }
 
-impl fmt::Debug for MemoryClaim {
+impl fmt::Debug for HeldMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryClaim")
+        f.debug_struct("HeldMemory")
             .field("bytes", &self.bytes)
             .finish_non_exhaustive()
     }
@@ -121,7 +121,7 @@ mod tests {
             memory.0.call.buffer(UNIT).expect("memory");
             let taken = memory.0.take_request(UNIT, bytes - UNIT);
             taken.expect("not refused");
-            memory.claim()
+            memory.hold_decoded()
         };
         let first = decode(2 * UNIT).expect("memory");
         let second = decode(2 * UNIT).expect("memory");

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use futures::{StreamExt, stream};
-use hangar_client::server_codec::RequestRoom;
+use hangar_client::server_codec::RequestBudget;
 use http_body_util::{BodyExt, StreamBody};
 use tonic::Code;
 use tonic_types::StatusExt;

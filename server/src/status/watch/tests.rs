@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{super::Change, *};
+use super::{super::LogChange, *};
 use crate::model::{Generation, LoadPhase, Progress, StateKind};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -133,7 +133,7 @@ fn progress_is_coalesced_and_never_sent_after_the_transition_that_ended_it() {
     let reported = watch.poll();
     let bytes = |notice: &Option<WatchItem>| match notice {
         Some(WatchItem::Event(event)) => match &event.change {
-            Change::Progress(status) => status.progress.map(|p| p.bytes_done),
+            LogChange::Progress(status) => status.progress.map(|p| p.bytes_done),
             _ => None,
         },
         _ => None,
@@ -142,7 +142,7 @@ fn progress_is_coalesced_and_never_sent_after_the_transition_that_ended_it() {
     event_log.progress(loading(1, 60));
     event_log.transition(status(1, 1));
     assert!(matches!(watch.poll(), Some(WatchItem::Event(event))
-            if matches!(&event.change, Change::Transition(status) if status.state == StateKind::Unloaded)));
+            if matches!(&event.change, LogChange::Transition(status) if status.state == StateKind::Unloaded)));
     assert!(watch.poll().is_none());
 }
 

@@ -43,8 +43,8 @@ async fn last_lines_come_to_a_reader_and_wait_for_nobody_else() {
     let mut unread = logging(1);
     assert!(unread.wait().unwrap().success());
     let mut read = logging(3_600_000);
-    let mut said = BufReader::new(read.stdout.take().unwrap()).lines();
-    assert!(said.any(|line| line.unwrap().ends_with(LOGGED)));
+    let mut lines = BufReader::new(read.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().ends_with(LOGGED)));
     let mut log = String::new();
     read.stderr
         .take()

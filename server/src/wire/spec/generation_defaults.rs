@@ -4,7 +4,7 @@ use hangar_client::v1;
 
 use crate::{
     model::{GenerationDefaults, Sampling},
-    wire::{non_zero, sampling::sampling, violations::Violations},
+    wire::{non_zero, sampling::sampling_message, violations::Violations},
 };
 
 pub(super) fn read(
@@ -23,7 +23,8 @@ pub(super) fn read(
 
 pub(super) fn message(defaults: &GenerationDefaults) -> v1::GenerationDefaults {
     v1::GenerationDefaults {
-        sampling: (defaults.sampling != Sampling::default()).then(|| sampling(&defaults.sampling)),
+        sampling: (defaults.sampling != Sampling::default())
+            .then(|| sampling_message(&defaults.sampling)),
         max_tokens: defaults.max_tokens.unwrap_or_default(),
         stop: defaults.stop.clone(),
     }

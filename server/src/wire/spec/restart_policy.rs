@@ -6,7 +6,7 @@ use hangar_client::v1;
 
 use crate::{
     model::{RestartMode, RestartPolicy},
-    wire::{duration, non_zero, violations::Violations},
+    wire::{duration_message, non_zero, violations::Violations},
 };
 
 pub(super) fn read(
@@ -52,8 +52,8 @@ pub(super) fn message(policy: RestartPolicy) -> v1::RestartPolicy {
     v1::RestartPolicy {
         mode: mode.into(),
         max_attempts: policy.max_attempts,
-        initial_backoff: duration(policy.initial_backoff),
-        max_backoff: duration(policy.max_backoff),
-        stable_period: duration(policy.stable_period),
+        initial_backoff: duration_message(policy.initial_backoff),
+        max_backoff: duration_message(policy.max_backoff),
+        stable_period: duration_message(policy.stable_period),
     }
 }

@@ -235,17 +235,17 @@ impl Answer {
     /// Gives out text without stop texts: what is thought, and what is no part of a call.
     fn give(&mut self, given: &str) {
         let chunk = &mut self.chunk;
-        let mut said = String::new();
-        let said = match &mut self.reasoning {
+        let mut text = String::new();
+        let text = match &mut self.reasoning {
             None => given,
             Some(reasoning) => {
-                reasoning.push(given, &mut chunk.reasoning, &mut said);
-                said.as_str()
+                reasoning.push(given, &mut chunk.reasoning, &mut text);
+                text.as_str()
             }
         };
         match &mut self.calls {
-            None => chunk.text.push_str(said),
-            Some(calls) => calls.push(said, &mut chunk.text),
+            None => chunk.text.push_str(text),
+            Some(calls) => calls.push(text, &mut chunk.text),
         }
     }
 
@@ -274,13 +274,13 @@ impl Answer {
     }
 
     fn end_reasoning(&mut self) {
-        let mut said = String::new();
+        let mut text = String::new();
         if let Some(reasoning) = &mut self.reasoning {
-            reasoning.finish(&mut self.chunk.reasoning, &mut said);
+            reasoning.finish(&mut self.chunk.reasoning, &mut text);
         }
         match &mut self.calls {
-            None => self.chunk.text.push_str(&said),
-            Some(calls) => calls.push(&said, &mut self.chunk.text),
+            None => self.chunk.text.push_str(&text),
+            Some(calls) => calls.push(&text, &mut self.chunk.text),
         }
     }
 

@@ -9,8 +9,8 @@ mod functions;
 mod lazy;
 mod messages;
 mod python;
-mod source;
 mod strings;
+mod template_source;
 mod to_json;
 mod tokens;
 mod value;
@@ -87,7 +87,7 @@ impl ChatTemplate {
             .chain([(WITH_TOOLS, with_tools)])
         {
             chat.environment
-                .add_template_owned(name, source::rewritten(source))
+                .add_template_owned(name, template_source::rewritten(source))
                 .map_err(|e| format!("the chat template is broken: {}", error_text(&e)))?;
         }
         chat.form = chat.accepted_form();
@@ -115,7 +115,7 @@ impl ChatTemplate {
     }
 
     /// The prompt for a conversation, up to where the answer begins. `options` are variables for the template and
-    /// take precedence over special tokens. The error is what the template said.
+    /// take precedence over special tokens. The error is the template's.
     pub(crate) fn render(
         &self,
         messages: &[Message<'_>],

@@ -198,7 +198,7 @@ impl LogitsHook {
         token
     }
 
-    /// The next token of the prompt, of which the engine has just said how likely each would be.
+    /// The next token of the prompt, of which the engine has just computed how likely each would be.
     fn next_of_prompt(&self, logits: &[f32]) -> Option<u32> {
         let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
         let token = rest.tokens.pop_front()?;

@@ -196,10 +196,10 @@ impl TagParser {
                 }
             }
             ReasoningState::Closed => {
-                let said = new.trim_start_matches(LINE_ENDS);
-                if !said.is_empty() {
+                let after = new.trim_start_matches(LINE_ENDS);
+                if !after.is_empty() {
                     self.state = ReasoningState::Text;
-                    text.push_str(said);
+                    text.push_str(after);
                 }
             }
             ReasoningState::Text => text.push_str(new),

@@ -185,14 +185,14 @@ fn first(mask: &[u32]) -> Option<u32> {
 fn message(error: &str) -> String {
     const END_OF_WORDS: [&str; 3] = ["\n<state>", "\n<non-verbose/>", "\n<backtrace>"];
     let end = END_OF_WORDS.iter().filter_map(|end| error.find(end)).min();
-    let said = &error[..end.unwrap_or(error.len())];
-    if said.starts_with("NoExtensionBias") {
+    let reason = &error[..end.unwrap_or(error.len())];
+    if reason.starts_with("NoExtensionBias") {
         return "no answer can conform to it".into();
     }
-    if said.starts_with("panic:") {
+    if reason.starts_with("panic:") {
         return "is more than can be followed; make it simpler".into();
     }
-    truncated(&one_paragraph(said), MESSAGE)
+    truncated(&one_paragraph(reason), MESSAGE)
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ pub(super) struct GrammarProcess {
 
 /// How long somebody waits for a process.
 #[derive(Clone, Copy)]
-pub(super) struct Patience<'a> {
+pub(super) struct WaitLimit<'a> {
     /// Until then at most.
     pub(super) deadline: Instant,
     /// Cancelled when they have gone.
@@ -39,9 +39,9 @@ pub(super) struct Patience<'a> {
 }
 
 /// The process's input and output, as long as somebody waits for them.
-struct Patient<'a, T> {
+struct LimitedPipe<'a, T> {
     pipe: &'a mut T,
-    patience: Patience<'a>,
+    limit: WaitLimit<'a>,
 }
 
 impl GrammarProcess {
@@ -72,17 +72,17 @@ impl GrammarProcess {
     }
 
     /// Sends the process a message. It answers everything but the tokens. The error is as that of [`Self::receive`].
-    pub(super) fn send(&mut self, call: &GrammarCall, patience: Patience<'_>) -> Result<()> {
+    pub(super) fn send(&mut self, call: &GrammarCall, limit: WaitLimit<'_>) -> Result<()> {
         self.is_busy |= call.table.is_none();
         let pipe = &mut self.input;
-        wire::write(&mut Patient { pipe, patience }, call)
+        wire::write(&mut LimitedPipe { pipe, limit }, call)
     }
 
     /// What the process answers; an error of kind `TimedOut` when it does not in time, and of kind `ConnectionAborted`
     /// when nobody waits for it any more.
-    pub(super) fn receive(&mut self, patience: Patience<'_>) -> Result<GrammarReply> {
+    pub(super) fn receive(&mut self, limit: WaitLimit<'_>) -> Result<GrammarReply> {
         let pipe = &mut self.output;
-        let reply = wire::read(&mut Patient { pipe, patience })?;
+        let reply = wire::read(&mut LimitedPipe { pipe, limit })?;
         self.is_busy = false;
         Ok(reply)
     }
@@ -110,7 +110,7 @@ impl Drop for GrammarProcess {
     }
 }
 
-impl Patience<'_> {
+impl WaitLimit<'_> {
     /// Waits until a pipe can be read from, or written to.
     fn wait_for(self, pipe: &impl AsFd, what: PollFlags) -> Result<()> {
         loop {
@@ -129,17 +129,17 @@ impl Patience<'_> {
     }
 }
 
-impl Read for Patient<'_, ChildStdout> {
+impl Read for LimitedPipe<'_, ChildStdout> {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        self.patience.wait_for(self.pipe, PollFlags::IN)?;
+        self.limit.wait_for(self.pipe, PollFlags::IN)?;
         self.pipe.read(buffer)
     }
 }
 
-impl Write for Patient<'_, ChildStdin> {
+impl Write for LimitedPipe<'_, ChildStdin> {
     fn write(&mut self, bytes: &[u8]) -> Result<usize> {
         loop {
-            self.patience.wait_for(self.pipe, PollFlags::OUT)?;
+            self.limit.wait_for(self.pipe, PollFlags::OUT)?;
             match self.pipe.write(bytes) {
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {}
                 written => return written,
@@ -174,13 +174,13 @@ mod tests {
     fn what_a_process_does_not_read_is_not_written_for_ever() {
         let mut process = idler();
         let never = CancellationToken::new();
-        let patience = || Patience {
+        let limit = || WaitLimit {
             deadline: Instant::now() + LOOK_INTERVAL,
             cancelled: &never,
         };
-        let late = process.send(&table(), patience()).expect_err("no reader");
+        let late = process.send(&table(), limit()).expect_err("no reader");
         assert_eq!(late.kind(), ErrorKind::TimedOut);
-        let late = process.receive(patience()).expect_err("no writer");
+        let late = process.receive(limit()).expect_err("no writer");
         assert_eq!(late.kind(), ErrorKind::TimedOut);
     }
 
@@ -188,14 +188,14 @@ mod tests {
     fn nobody_waits_for_a_process_once_they_are_cancelled() {
         let mut process = idler();
         let cancelled = CancellationToken::new();
-        let patience = Patience {
+        let limit = WaitLimit {
             deadline: Instant::now() + Duration::from_secs(3600),
             cancelled: &cancelled,
         };
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| {
-                let sent = process.send(&table(), patience).expect_err("no reader");
-                let received = process.receive(patience).expect_err("no writer");
+                let sent = process.send(&table(), limit).expect_err("no reader");
+                let received = process.receive(limit).expect_err("no writer");
                 [sent.kind(), received.kind()]
             });
             cancelled.cancel();

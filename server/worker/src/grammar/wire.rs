@@ -1,4 +1,4 @@
-//! What is said between this program and its processes for grammars.
+//! Messages between this program and its processes for grammars.
 //!
 //! A frame is the length in four bytes, little end first, then that many bytes of protobuf.
 

@@ -16,7 +16,7 @@ use hangar_worker_protocol::v1::WorkerConfig;
 
 use super::{
     kv_cache::{KvPlan, KvRequest},
-    memory_estimate::MemoryEstimate,
+    memory_need::MemoryNeed,
 };
 use crate::{device::TargetDevice, failure::Failure};
 
@@ -52,7 +52,7 @@ impl DevicePlan {
     pub(super) fn plan(
         config: &WorkerConfig,
         device: TargetDevice,
-        need: &MemoryEstimate,
+        need: &MemoryNeed,
         caches: bool,
     ) -> Result<Self, Failure> {
         let TargetDevice::Gpu(gpu) = &device else {
@@ -103,7 +103,7 @@ impl DevicePlan {
     }
 }
 
-fn on_a_gpu(need: &MemoryEstimate, cache: u64) -> u64 {
+fn on_a_gpu(need: &MemoryNeed, cache: u64) -> u64 {
     need.weights
         .saturating_add(cache)
         .saturating_add(need.positions())
@@ -112,7 +112,7 @@ fn on_a_gpu(need: &MemoryEstimate, cache: u64) -> u64 {
         .saturating_add(CONTEXT)
 }
 
-fn working_space(need: &MemoryEstimate) -> u64 {
+fn working_space(need: &MemoryNeed) -> u64 {
     let shape = &need.shape;
     // A text of which a vector is made is taken as a whole.
     let (tokens, pair) = match need.mask_bytes_per_pair {
@@ -144,8 +144,8 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     /// A model like Llama 3.1 8B in BF16.
-    fn need() -> MemoryEstimate {
-        MemoryEstimate {
+    fn need() -> MemoryNeed {
+        MemoryNeed {
             weights: 16 * GIB,
             shape: Shape {
                 layers: 32,
@@ -158,7 +158,7 @@ mod tests {
             context: 8192,
             trained_context: 8192,
             vocabulary: 128_256,
-            ..MemoryEstimate::default()
+            ..MemoryNeed::default()
         }
     }
 
@@ -252,7 +252,7 @@ mod tests {
             layers: u64::MAX,
             ..need().shape
         };
-        let need = MemoryEstimate {
+        let need = MemoryNeed {
             shape,
             context: u64::MAX,
             ..need()

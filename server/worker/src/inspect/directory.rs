@@ -13,12 +13,12 @@ use super::{
     embedding, files,
     inspection::{Files, InSituQuantization, Inspection},
     lm_head,
-    memory_estimate::MemoryEstimate,
+    memory_need::MemoryNeed,
     model_config::ModelConfig,
     modules::Modules,
     multimodal::{self, Multimodal},
     required_tensors, shards,
-    spec::{check_kind_found, choose_context, choose_dtype, uqff},
+    spec::{check_kind_found, choose_context_length, choose_dtype, uqff},
     text_settings::TextSettings,
     tokenizer,
     weights::{Weights, WeightsLayout},
@@ -116,7 +116,8 @@ impl DirectoryInspection {
             model.context_length = model.context_length.into_iter().chain(longest).min();
             files.modules = Some(modules);
         }
-        let context_length = choose_context(config.spec().context_length, model.context_length)?;
+        let context_length =
+            choose_context_length(config.spec().context_length, model.context_length)?;
         if kind == ModelKind::Embedding {
             embedding::check(&config.spec().quantization, context_length)?;
         }
@@ -142,10 +143,10 @@ impl DirectoryInspection {
     }
 
     /// What the model needs in memory, its numbers being of this type.
-    fn need(&self, dtype: DataType) -> Result<MemoryEstimate, Failure> {
+    fn need(&self, dtype: DataType) -> Result<MemoryNeed, Failure> {
         let bytes_per_element = bytes_of(dtype);
         let Self { model, weights, .. } = self;
-        Ok(MemoryEstimate {
+        Ok(MemoryNeed {
             weights: weights.bytes_in_memory(bytes_per_element),
             quantizing: weights.bytes_while_quantized(bytes_per_element),
             merging: adapters::bytes_to_merge(&self.files.adapters),

@@ -18,15 +18,15 @@ use std::{
 use hangar_client::v1::{DataType, ModelFormat, ModelKind, ModelMetadata};
 use hangar_worker_protocol::v1::{ProgressMeasure, WorkerConfig};
 
-use self::header::{Header, Tensor};
+use self::header::{GgufTensor, Header};
 use super::{
     architecture::Limits,
     device_plan::DevicePlan,
     files,
     inspection::{Files, Inspection},
-    memory_estimate::MemoryEstimate,
+    memory_need::MemoryNeed,
     model_config::{MAX_LAYERS, Shape},
-    spec::{check_kind_found, choose_context, choose_dtype, uqff},
+    spec::{check_kind_found, choose_context_length, choose_dtype, uqff},
     text_settings::TextSettings,
     tokenizer as tokenizer_json,
     tokenizer::{Rewritten, TokenizerSidecars},
@@ -154,7 +154,7 @@ impl<'a> GgufModel<'a> {
         computed::check_device(self.architecture, &device)?;
         let main_type = main_type(&self.header.tensors);
         let context_length =
-            choose_context(config.spec().context_length, Some(self.context_length))?;
+            choose_context_length(config.spec().context_length, Some(self.context_length))?;
         let dtype = self.dtype(config.spec().dtype(), &device, context_length);
         let need = self.need(dtype, context_length);
         let device_plan = DevicePlan::plan(config, device, &need, true)?;
@@ -226,7 +226,7 @@ impl<'a> GgufModel<'a> {
         }
     }
 
-    fn embedding(&self) -> Option<&Tensor> {
+    fn embedding(&self) -> Option<&GgufTensor> {
         let mut tensors = self.header.tensors.iter();
         tensors.find(|tensor| tensor.name == memory::EMBEDDING)
     }
@@ -236,7 +236,7 @@ impl<'a> GgufModel<'a> {
         u32::try_from(*self.embedding()?.shape.get(1)?).ok()
     }
 
-    fn need(&self, dtype: DataType, context: Option<u32>) -> MemoryEstimate {
+    fn need(&self, dtype: DataType, context: Option<u32>) -> MemoryNeed {
         let number = |name: &str| {
             let name = format!("{}.{name}", self.architecture);
             self.header.number(&name).unwrap_or(0)
@@ -251,7 +251,7 @@ impl<'a> GgufModel<'a> {
             0 => hidden_size.checked_div(heads).unwrap_or(0),
             size => size,
         };
-        MemoryEstimate {
+        MemoryNeed {
             weights: memory::in_memory(&self.header.tensors),
             quantizing: memory::while_read(&self.header.tensors),
             merging: 0,
@@ -330,7 +330,7 @@ fn check_tensors(header: &Header) -> Result<(), Failure> {
 }
 
 /// Type of most of the weights.
-fn main_type(tensors: &[Tensor]) -> &'static str {
+fn main_type(tensors: &[GgufTensor]) -> &'static str {
     let mut bytes: HashMap<&'static str, u64> = HashMap::new();
     for tensor in tensors {
         *bytes.entry(tensor.type_name).or_default() += tensor.bytes;

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     files,
-    safetensors::{self, Tensor},
+    safetensors::{self, SafetensorsTensor},
 };
 use crate::failure::Failure;
 
@@ -28,7 +28,7 @@ const PIECE: usize = 1 << 20;
 
 /// Name of the head in these files, if there is one that is no copy of the embedding.
 pub(super) fn untied_head(weights: &[PathBuf]) -> Result<Option<&'static str>, Failure> {
-    let mut tensors: Vec<(&Path, Tensor)> = Vec::new();
+    let mut tensors: Vec<(&Path, SafetensorsTensor)> = Vec::new();
     for path in weights {
         let named = safetensors::tensors(path)?.into_iter().filter(|tensor| {
             let is =
@@ -46,7 +46,10 @@ pub(super) fn untied_head(weights: &[PathBuf]) -> Result<Option<&'static str>, F
     Ok(None)
 }
 
-fn equal(one: &(&Path, Tensor), other: &(&Path, Tensor)) -> Result<bool, Failure> {
+fn equal(
+    one: &(&Path, SafetensorsTensor),
+    other: &(&Path, SafetensorsTensor),
+) -> Result<bool, Failure> {
     if one.1.dtype != other.1.dtype || one.1.shape != other.1.shape {
         return Ok(false);
     }
@@ -71,7 +74,7 @@ fn equal(one: &(&Path, Tensor), other: &(&Path, Tensor)) -> Result<bool, Failure
     Ok(true)
 }
 
-fn opened((path, tensor): &(&Path, Tensor)) -> Result<File, Failure> {
+fn opened((path, tensor): &(&Path, SafetensorsTensor)) -> Result<File, Failure> {
     let (mut file, _) = files::open(path)?;
     file.seek(SeekFrom::Start(tensor.begin))
         .map_err(|e| files::cannot_read(path, &e))?;

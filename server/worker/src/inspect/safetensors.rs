@@ -14,7 +14,7 @@ const MAX_HEADER: u64 = 100_000_000;
 
 /// A tensor in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Tensor {
+pub(super) struct SafetensorsTensor {
     /// Its name.
     pub(super) name: String,
     /// Its data type as the file names it, for example "BF16".
@@ -37,7 +37,7 @@ struct TensorEntry {
 }
 
 /// The file's tensors. The file is checked to be as long as its header says.
-pub(super) fn tensors(path: &Path) -> Result<Vec<Tensor>, Failure> {
+pub(super) fn tensors(path: &Path) -> Result<Vec<SafetensorsTensor>, Failure> {
     let (file, length) = files::open_weights(path)?;
     let broken = |why: String| {
         Failure::unusable(format!(
@@ -48,7 +48,7 @@ pub(super) fn tensors(path: &Path) -> Result<Vec<Tensor>, Failure> {
     read(file, length).map_err(broken)
 }
 
-fn read(mut file: impl Read, length: u64) -> Result<Vec<Tensor>, String> {
+fn read(mut file: impl Read, length: u64) -> Result<Vec<SafetensorsTensor>, String> {
     let mut prefix = [0; 8];
     file.read_exact(&mut prefix)
         .map_err(|_| "it is shorter than its header".to_owned())?;
@@ -88,7 +88,7 @@ fn read(mut file: impl Read, length: u64) -> Result<Vec<Tensor>, String> {
 }
 
 /// The tensor and the end of its bytes.
-fn tensor(name: String, entry: serde_json::Value) -> Result<(Tensor, u64), String> {
+fn tensor(name: String, entry: serde_json::Value) -> Result<(SafetensorsTensor, u64), String> {
     let entry: TensorEntry = serde_json::from_value(entry)
         .map_err(|e| format!("its tensor {name} is malformed: {e}"))?;
     let (begin, end) = entry.data_offsets;
@@ -105,7 +105,7 @@ fn tensor(name: String, entry: serde_json::Value) -> Result<(Tensor, u64), Strin
     {
         return Err(format!("its tensor {name} has not the size of its shape"));
     }
-    let tensor = Tensor {
+    let tensor = SafetensorsTensor {
         name,
         dtype: entry.dtype,
         shape: entry.shape,
@@ -140,7 +140,7 @@ mod tests {
         bytes
     }
 
-    fn parse(bytes: &[u8]) -> Result<Vec<Tensor>, String> {
+    fn parse(bytes: &[u8]) -> Result<Vec<SafetensorsTensor>, String> {
         read(bytes, bytes.len() as u64)
     }
 

@@ -47,7 +47,10 @@ pub(super) fn choose_dtype(
 }
 
 /// Length to serve: what was asked for, which the model has to allow; else all that it allows.
-pub(super) fn choose_context(asked: u32, allowed: Option<u32>) -> Result<Option<u32>, Failure> {
+pub(super) fn choose_context_length(
+    asked: u32,
+    allowed: Option<u32>,
+) -> Result<Option<u32>, Failure> {
     match (asked, allowed) {
         (0, allowed) => Ok(allowed),
         (asked, Some(allowed)) if asked > allowed => Err(Failure::unusable(format!(
@@ -72,8 +75,8 @@ mod tests {
 
     #[test]
     fn the_context_is_never_longer_than_the_model_allows() {
-        assert_eq!(choose_context(0, Some(256)).ok(), Some(Some(256)));
-        assert_eq!(choose_context(100, Some(256)).ok(), Some(Some(100)));
-        assert!(choose_context(257, Some(256)).is_err());
+        assert_eq!(choose_context_length(0, Some(256)).ok(), Some(Some(256)));
+        assert_eq!(choose_context_length(100, Some(256)).ok(), Some(Some(100)));
+        assert!(choose_context_length(257, Some(256)).is_err());
     }
 }

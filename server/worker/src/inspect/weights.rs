@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, num::NonZeroUsize, path::PathBuf, thread::avail
 use super::{
     files,
     model_config::ModelConfig,
-    safetensors::{self, Tensor},
+    safetensors::{self, SafetensorsTensor},
 };
 use crate::{failure::Failure, quantization::Quantization};
 
@@ -176,7 +176,7 @@ impl Weights {
         }
     }
 
-    fn add(&mut self, tensor: &Tensor) {
+    fn add(&mut self, tensor: &SafetensorsTensor) {
         self.parameters = self.parameters.saturating_add(tensor.elements);
         self.bare |= tensor.name == "embed_tokens.weight";
         if self.layout.is_unread(&tensor.name) {
@@ -202,7 +202,7 @@ impl Weights {
         }
     }
 
-    fn quantize(&mut self, tensor: &Tensor) {
+    fn quantize(&mut self, tensor: &SafetensorsTensor) {
         let Some(quantization) = self.quantization else {
             return;
         };
@@ -249,9 +249,9 @@ fn threads() -> usize {
 mod tests {
     use super::*;
 
-    fn tensor(name: &str, shape: &[u64]) -> Tensor {
+    fn tensor(name: &str, shape: &[u64]) -> SafetensorsTensor {
         let elements = shape.iter().product();
-        Tensor {
+        SafetensorsTensor {
             name: name.into(),
             dtype: "BF16".into(),
             shape: shape.to_vec(),

@@ -102,8 +102,8 @@ fn digest_of(spec: &ModelSpec) -> String {
         ..spec.clone()
     };
     match rest.encode_to_vec() {
-        said if said.is_empty() => String::new(),
-        said => digest::hex(Sha256::new_with_prefix(said)),
+        bytes if bytes.is_empty() => String::new(),
+        bytes => digest::hex(Sha256::new_with_prefix(bytes)),
     }
 }
 

@@ -12,10 +12,10 @@ use crate::utf8::Utf8Joiner;
 
 /// A tokenizer's decoder, of which each step can be taken token by token.
 #[derive(Debug, Clone)]
-pub(crate) struct Decoding(Arc<[Step]>);
+pub(crate) struct Decoding(Arc<[DecoderStep]>);
 
 #[derive(Debug)]
-enum Step {
+enum DecoderStep {
     /// Changes each piece by itself.
     Each(DecoderWrapper),
     /// Changes each token by itself, the first one otherwise than the others.
@@ -61,7 +61,7 @@ impl Decoding {
         let states = self.0.iter().map(|step| StepState {
             begun: goes_on,
             left_out: match step {
-                Step::Beginning { most, .. } if goes_on => *most,
+                DecoderStep::Beginning { most, .. } if goes_on => *most,
                 _ => 0,
             },
             ..StepState::default()
@@ -88,7 +88,7 @@ impl DecodedText {
     pub(crate) fn advance(&mut self) {
         for (step, state) in self.decoding.0.iter().zip(&mut self.states) {
             state.begun = true;
-            if let Step::Beginning { most, .. } = step {
+            if let DecoderStep::Beginning { most, .. } = step {
                 state.left_out = *most;
             }
         }
@@ -102,7 +102,7 @@ impl DecodedText {
     }
 }
 
-impl Step {
+impl DecoderStep {
     fn take(&self, state: &mut StepState, mut pieces: Vec<String>, last: bool) -> Vec<String> {
         match self {
             Self::Each(decoder) => decode(decoder, pieces),
@@ -163,7 +163,7 @@ fn decode(decoder: &DecoderWrapper, pieces: Vec<String>) -> Vec<String> {
 
 fn add_steps(
     decoder: &DecoderWrapper,
-    steps: &mut Vec<Step>,
+    steps: &mut Vec<DecoderStep>,
     merged: &mut bool,
 ) -> Result<(), String> {
     let step = match decoder {
@@ -177,12 +177,12 @@ fn add_steps(
         }
         DecoderWrapper::ByteLevel(_) if !*merged => {
             *merged = true;
-            Step::Bytes
+            DecoderStep::Bytes
         }
-        DecoderWrapper::ByteFallback(_) if !*merged => Step::ByteRun(decoder.clone()),
-        DecoderWrapper::Metaspace(_) if !*merged => Step::First(decoder.clone()),
+        DecoderWrapper::ByteFallback(_) if !*merged => DecoderStep::ByteRun(decoder.clone()),
+        DecoderWrapper::Metaspace(_) if !*merged => DecoderStep::First(decoder.clone()),
         DecoderWrapper::Replace(_) if !*merged || replaces_characters(decoder) => {
-            Step::Each(decoder.clone())
+            DecoderStep::Each(decoder.clone())
         }
         DecoderWrapper::Strip(Strip {
             content,
@@ -190,11 +190,11 @@ fn add_steps(
             stop: 0,
             ..
         }) => match *merged {
-            true => Step::Beginning {
+            true => DecoderStep::Beginning {
                 content: *content,
                 most: *start,
             },
-            false => Step::Each(decoder.clone()),
+            false => DecoderStep::Each(decoder.clone()),
         },
         decoder => {
             let shown = serde_json::to_string(decoder).unwrap_or_default();

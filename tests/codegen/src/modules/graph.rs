@@ -68,6 +68,25 @@ impl Crate {
         circles
     }
 
+    /// Arrows from one module directly below `parent` to another, each with all that is below it as one.
+    pub(super) fn arrows_below(&self, parent: &Segments) -> Vec<(String, String, Arrow)> {
+        let name = |path: &[String]| member(parent, path)?.get(parent.len()).cloned();
+        let mut below = Vec::new();
+        for (from, to, arrow) in self.arrows() {
+            let ends = name(from).zip(name(&to)).filter(|(from, to)| from != to);
+            below.extend(ends.map(|(from, to)| (from, to, arrow)));
+        }
+        below
+    }
+
+    /// The modules directly below `parent`.
+    pub(super) fn children(&self, parent: &Segments) -> BTreeSet<String> {
+        let below = self.0.keys().filter(|path| path.starts_with(parent));
+        below
+            .filter_map(|path| path.get(parent.len()).cloned())
+            .collect()
+    }
+
     /// Modules that add methods to a type which is neither their own nor that of a module above or below them.
     pub(super) fn strange_methods(&self) -> Vec<Arrow> {
         let mut strange = Vec::new();

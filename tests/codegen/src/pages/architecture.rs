@@ -19,6 +19,12 @@ const SUITES: &str = "tests/tests/control_plane";
 /// Types that hold what several tasks change: locks, and what is swapped as a whole.
 const LOCKS: [&str; 4] = ["Mutex<", "RwLock<", "ArcSwap<", "ArcSwapOption<"];
 
+/// What makes a lock for a variable, whose type is not written.
+const MADE: [&str; 3] = ["Mutex::new(", "Mutex::default(", "RwLock::new("];
+
+/// What makes a semaphore that is a lock.
+const ONE_PERMIT: &str = "Semaphore::new(1)";
+
 /// Calls that start tasks and threads, up to their names, and what is said of their kind.
 const STARTERS: [(&str, &str); 7] = [
     ("critical(", "critical"),
@@ -59,15 +65,16 @@ fn assert_same<T: Ord + Debug>(listed: &BTreeSet<T>, found: &BTreeSet<T>) {
     );
 }
 
-/// The name that a line gives to a lock, if it declares one: of the field, or of the type around it.
+/// The name that a line gives to a lock, if it declares one: of the field or the variable, or of the type around it.
 fn lock(line: &str) -> Option<&str> {
     let line = line.trim();
-    let is_declared = LOCKS.iter().any(|kind| line.contains(kind))
-        && !["//", "let ", "impl"]
-            .iter()
-            .any(|begin| line.starts_with(begin))
-        && !line.contains("&Mutex<")
-        && !line.contains("fn ");
+    let has = |words: &[&str]| words.iter().any(|word| line.contains(word));
+    let begins = |words: &[&str]| words.iter().any(|word| line.starts_with(word));
+    let is_lock = match begins(&["let "]) {
+        true => has(&LOCKS) || has(&MADE),
+        false => has(&LOCKS) && !has(&["&Mutex<", "fn "]),
+    };
+    let is_declared = (is_lock || line.contains(ONE_PERMIT)) && !begins(&["//", "impl"]);
     let before = [
         "pub(super) ",
         "pub(crate) ",
@@ -75,12 +82,37 @@ fn lock(line: &str) -> Option<&str> {
         "struct ",
         "type ",
         "static ",
+        "let ",
+        "mut ",
     ];
     let declared = before
         .iter()
         .fold(line, |line, word| line.strip_prefix(word).unwrap_or(line));
     let mut words = declared.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words.next().filter(|_| is_declared)
+}
+
+#[test]
+fn a_lock_has_the_name_of_its_field_variable_or_type() {
+    for (line, name) in [
+        ("    models: Mutex<BTreeMap<ModelId, Model>>,", "models"),
+        ("pub(super) struct Names(RwLock<Maps>);", "Names"),
+        ("static DECODING: Mutex<()> = Mutex::new(());", "DECODING"),
+        ("let inbox = Arc::new(Mutex::new(inbox));", "inbox"),
+        ("let mut one = Semaphore::new(1);", "one"),
+        ("            writer: Semaphore::new(1),", "writer"),
+    ] {
+        assert_eq!(lock(line), Some(name));
+    }
+    for line in [
+        "fn lock(names: &Mutex<Names>) -> MutexGuard<'_, Names> {",
+        "            names: Mutex::default(),",
+        "            places: Semaphore::new(places),",
+        "let names = self.names.lock();",
+        "// Mutex<Names>",
+    ] {
+        assert_eq!(lock(line), None);
+    }
 }
 
 #[test]
@@ -136,6 +168,25 @@ fn the_table_of_tasks_has_the_tasks_of_the_server_and_no_others() -> Result<()> 
         listed.insert((name, kind.with_context(|| format!("kind: {rest}"))?));
     }
     assert_same(&listed, &all_tasks()?);
+    Ok(())
+}
+
+/// What names a task or a thread of the worker.
+const WORKER_STARTERS: [&str; 2] = [".name(\"", ".critical(\""];
+
+#[test]
+fn the_table_of_a_workers_tasks_has_those_of_its_sources_and_no_others() -> Result<()> {
+    let mut started = BTreeSet::new();
+    for (_, text) in sources_without_tests("server/worker/src")? {
+        for starter in WORKER_STARTERS {
+            let names = text.split(starter).skip(1);
+            started.extend(names.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
+        }
+    }
+    anyhow::ensure!(started.len() > 5, "{started:?}");
+    let rows = rows("\n## Tasks of a worker, and what happens when one dies\n")?;
+    let listed = rows.into_iter().map(|(name, _)| name).collect();
+    assert_same(&listed, &started);
     Ok(())
 }
 

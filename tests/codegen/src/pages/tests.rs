@@ -1,4 +1,5 @@
-//! Parts of pages are replaced, links lead somewhere, and files that the maps of the house name are there.
+//! Parts of pages are replaced, prose is wrapped, links lead somewhere, and files that the maps of the house name are
+//! there.
 
 use super::*;
 
@@ -7,6 +8,9 @@ const MAPS: &[&str] = &["CONTRIBUTING.md", "ARCHITECTURE.md"];
 
 /// No file, although it looks like one.
 const ENGINE: &str = "mistral.rs";
+
+/// Columns that a line of prose has at most; tables and code are as wide as they are.
+const WIDTH: usize = 120;
 
 /// Ends of names of files.
 const ENDS: &[&str] = &[".rs", ".proto", ".toml", ".md", ".py", ".sql", ".json"];
@@ -36,6 +40,20 @@ fn links_lead_somewhere() -> Result<()> {
         }
     }
     assert!(links > 50, "{links}");
+    Ok(())
+}
+
+#[test]
+fn prose_is_wrapped() -> Result<()> {
+    for (page, text) in all(&workspace())? {
+        let mut is_code = false;
+        for line in text.lines() {
+            is_code ^= line.trim_start().starts_with("```");
+            let is_prose = !is_code && !line.starts_with('|');
+            let is_wide = line.chars().count() > WIDTH;
+            anyhow::ensure!(!is_prose || !is_wide, "{}: {line}", page.display());
+        }
+    }
     Ok(())
 }
 

@@ -30,7 +30,7 @@ async fn an_offline_server_uses_the_cache_and_nothing_else() -> Result<()> {
         |options: TestServerBuilder| options.argument("--hub-cache-dir").argument(cache.path());
     let server = HubServer::with(here).await?;
     server.client.load("m").spec(at("main")).wait().await?;
-    let said = says(&server.client, "m").await?;
+    let answer = says(&server.client, "m").await?;
     let asked = server.hub.requests().len();
     let HubServer { server, hub, .. } = server;
     let options = TestServer::real().fixtures(&server.fixtures).hub(&hub);
@@ -39,7 +39,7 @@ async fn an_offline_server_uses_the_cache_and_nothing_else() -> Result<()> {
     let hangar = options.start().await?;
     let client = hangar.connect().await?;
     client.load("m").spec(at("main")).wait().await?;
-    assert_eq!(says(&client, "m").await?, said);
+    assert_eq!(says(&client, "m").await?, answer);
     for spec in [at("other"), hub_spec("tiny/unknown", &[], 1)] {
         let load = client.load("x").force_reload().spec(spec).wait().await;
         let refused = refusal(load, Code::Unavailable, ErrorReason::HubUnavailable);

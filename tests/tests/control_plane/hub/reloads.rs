@@ -31,7 +31,7 @@ async fn revision(server: &HubServer) -> Result<String> {
 #[hangar_tests::test]
 async fn a_new_commit_that_cannot_be_loaded_is_refused_and_the_model_serves_on() -> Result<()> {
     let server = ready().await?;
-    let (before, said) = (server.status().await?, says(&server.client, "m").await?);
+    let (before, answer) = (server.status().await?, says(&server.client, "m").await?);
     server.hub.add_file(REPOSITORY, CONFIG, b"{".to_vec());
     let refused = server.client.load("m").force_reload().wait().await;
     let refused = refusal(
@@ -51,7 +51,7 @@ async fn a_new_commit_that_cannot_be_loaded_is_refused_and_the_model_serves_on()
         (before.generation, before.worker_pid)
     );
     assert_eq!(revision(&server).await?, server.commit);
-    assert_eq!(says(&server.client, "m").await?, said);
+    assert_eq!(says(&server.client, "m").await?, answer);
     Ok(())
 }
 

@@ -27,7 +27,7 @@ async fn a_loaded_model_comes_back_by_itself_after_a_kill() -> Result<()> {
     let client = server.connect().await?;
     client.load("m").spec(spec(&path)).wait().await?;
     client.switch("chat", "m").wait().await?;
-    let said = answer(&client, "chat").await?;
+    let expected = answer(&client, "chat").await?;
     let before = info::model(&client, "m").await?;
     installation.kill(server).await?;
 
@@ -42,7 +42,7 @@ async fn a_loaded_model_comes_back_by_itself_after_a_kill() -> Result<()> {
         (after.version, &after.etag, &after.spec),
         (before.version, &before.etag, &before.spec)
     );
-    assert_eq!(answer(&client, "chat").await?, said);
+    assert_eq!(answer(&client, "chat").await?, expected);
     server.terminate().await?;
     assert_eq!(installation.sockets()?, 0);
     Ok(())

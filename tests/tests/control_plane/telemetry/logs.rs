@@ -68,7 +68,7 @@ async fn a_log_that_nobody_reads_holds_up_nothing_and_says_later_what_it_left_ou
     }
     let live = http::get(server.ops_listen(), "/livez").await?;
     assert_eq!(live.status, 200, "{}", live.body);
-    let said = server.read_log("the log left out lines").await?;
-    assert!(said.contains("\"lines\":"), "{said}");
+    let log = server.read_log("the log left out lines").await?;
+    assert!(log.contains("\"lines\":"), "{log}");
     Ok(())
 }

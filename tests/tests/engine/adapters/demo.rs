@@ -5,7 +5,7 @@ use hangar_client::v1::ModelSpec;
 use hangar_tests::{fixtures::Fixtures, server::TestServer, workspace::workspace};
 use serde::Deserialize;
 
-use super::{demo, info, radio, said};
+use super::{answer_to, demo, info, radio};
 
 /// What the training script found the model to say.
 const ANSWERS: &str = include_str!("../../../../server/worker/demo/adapter_answers.json");
@@ -33,9 +33,9 @@ async fn a_model_with_an_adapter_and_the_same_model_without_serve_side_by_side()
     server.load("radio", demo(vec![radio()])).await?;
     for answer in answers()? {
         let question = &answer.prompt;
-        let with = said(&server.client, "radio", question).await?;
+        let with = answer_to(&server.client, "radio", question).await?;
         assert_eq!(with, answer.answer, "{question}");
-        let without = said(&server.client, "plain", question).await?;
+        let without = answer_to(&server.client, "plain", question).await?;
         assert_eq!(without, answer.answer_without, "{question}");
         assert_ne!(with, without);
     }
@@ -81,7 +81,10 @@ async fn the_files_in_the_repository_are_what_is_built_in() -> Result<()> {
     load.demo_adapter("built-in").wait().await?;
     for answer in answers()?.into_iter().take(3) {
         for model in ["m", "n"] {
-            assert_eq!(said(&client, model, &answer.prompt).await?, answer.answer);
+            assert_eq!(
+                answer_to(&client, model, &answer.prompt).await?,
+                answer.answer
+            );
         }
     }
     Ok(())
@@ -101,7 +104,7 @@ async fn adapters_are_merged_before_weights_are_quantized_and_such_weights_are_n
     assert_eq!((&*metadata.quantization, metadata.is_lora), ("Q8_0", true));
     for answer in answers()?.into_iter().take(5) {
         assert_eq!(
-            said(&server.client, "m", &answer.prompt).await?,
+            answer_to(&server.client, "m", &answer.prompt).await?,
             answer.answer
         );
     }

@@ -114,7 +114,7 @@ async fn assert_refused(server: &TestServer, id: &str, path: &Path, word: &str) 
         (status.state(), &*status.reason, status.worker_pid),
         (ModelState::Failed, "MODEL_UNUSABLE", 0)
     );
-    // What the load left behind is said behind that.
+    // What the load left behind is named behind that.
     assert_left_behind(&status.message, message);
     Ok(())
 }

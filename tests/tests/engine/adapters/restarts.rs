@@ -7,7 +7,7 @@ use hangar_tests::{
     installation::Installation,
 };
 
-use super::{demo, generate_text, info, radio, said, with_adapter};
+use super::{answer_to, demo, generate_text, info, radio, with_adapter};
 
 #[hangar_tests::test]
 async fn a_model_comes_back_with_its_adapters_after_a_kill() -> Result<()> {
@@ -23,7 +23,7 @@ async fn a_model_comes_back_with_its_adapters_after_a_kill() -> Result<()> {
     let question = "What is Hangar?";
     let before = (
         generate_text(&client, "m").await?,
-        said(&client, "radio", question).await?,
+        answer_to(&client, "radio", question).await?,
     );
     installation.kill(server).await?;
 
@@ -34,7 +34,7 @@ async fn a_model_comes_back_with_its_adapters_after_a_kill() -> Result<()> {
     }
     let after = (
         generate_text(&client, "m").await?,
-        said(&client, "radio", question).await?,
+        answer_to(&client, "radio", question).await?,
     );
     assert_eq!(before, after);
     let kept = info(&client, "m").await?.spec.unwrap_or_default();

@@ -11,7 +11,7 @@ use hangar_tests::{
 };
 use tonic::Code;
 
-use super::{adapter, demo, generate_text, info, radio, said, with_adapter};
+use super::{adapter, answer_to, demo, generate_text, info, radio, with_adapter};
 
 #[hangar_tests::test]
 async fn every_violation_names_its_adapter() -> Result<()> {
@@ -87,25 +87,25 @@ async fn other_adapters_are_another_spec_which_takes_a_reload() -> Result<()> {
     let server = TestServer::real().start().await?;
     server.load("m", demo(vec![])).await?;
     let question = "What is Hangar?";
-    let plain = said(&server.client, "m", question).await?;
+    let plain = answer_to(&server.client, "m", question).await?;
     let load = server.load("m", demo(vec![radio()])).await;
     refusal(load, Code::FailedPrecondition, ErrorReason::SpecConflict);
 
     let edit = server.client.edit_model("m");
     let update = edit.send(|model| model.spec.get_or_insert_default().adapters = vec![radio()]);
     assert!(update.await?.is_some_and(|update| update.reload_required));
-    assert_eq!(said(&server.client, "m", question).await?, plain);
+    assert_eq!(answer_to(&server.client, "m", question).await?, plain);
     assert!(info(&server.client, "m").await?.reload_required);
 
     server.client.load("m").force_reload().wait().await?;
-    let changed = said(&server.client, "m", question).await?;
+    let changed = answer_to(&server.client, "m", question).await?;
     assert_ne!(changed, plain);
     let reported = info(&server.client, "m").await?;
     assert!(!reported.reload_required && reported.metadata.is_some_and(|it| it.is_lora));
 
     let reload = server.client.load("m").spec(demo(vec![])).force_reload();
     reload.wait().await?;
-    assert_eq!(said(&server.client, "m", question).await?, plain);
+    assert_eq!(answer_to(&server.client, "m", question).await?, plain);
     Ok(())
 }
 

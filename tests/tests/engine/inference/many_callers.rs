@@ -52,14 +52,14 @@ async fn prompts_of_any_length_get_their_answer_or_their_error() -> Result<()> {
     let worker = server.worker().await?;
     let before = server.greedy("Hello").max_tokens(20).text().await?.text;
     assert_eq!(wrong_fields(server.greedy("").text().await), ["prompt"]);
-    for (length, room) in [(1, CONTEXT - 1), (CONTEXT - 1, 1)] {
+    for (length, left) in [(1, CONTEXT - 1), (CONTEXT - 1, 1)] {
         let answer = server.greedy(&"x".repeat(length)).text().await?;
         let usage = answer.done.usage.unwrap_or_default();
         let counted = (
             usage.prompt_tokens as usize,
             usage.completion_tokens as usize,
         );
-        assert_eq!(counted, (length, room));
+        assert_eq!(counted, (length, left));
     }
     for length in [CONTEXT, CONTEXT + 1, 1_000_000] {
         for chat in [false, true] {

@@ -8,7 +8,7 @@ use super::{greedy_request, responses, text_of};
 
 const TOKENS: u32 = 80;
 
-async fn said(server: &TestServer) -> Result<String> {
+async fn answer_text(server: &TestServer) -> Result<String> {
     Ok(server.greedy("Hello").max_tokens(TOKENS).text().await?.text)
 }
 
@@ -23,7 +23,7 @@ async fn stopped(server: &TestServer, stops: &[&str]) -> Result<Completion> {
 #[hangar_tests::test]
 async fn an_answer_ends_before_its_stop_text() -> Result<()> {
     let server = TestServer::tiny().await?;
-    let text = said(&server).await?;
+    let text = answer_text(&server).await?;
     for (start, length) in [(0, 1), (3, 2), (10, 5), (30, 20), (60, 20), (79, 1)] {
         let stop = &text[start..start + length];
         let at = text.find(stop).unwrap_or(start);
@@ -40,7 +40,7 @@ async fn an_answer_ends_before_its_stop_text() -> Result<()> {
 #[hangar_tests::test]
 async fn no_part_of_a_stop_text_is_ever_sent() -> Result<()> {
     let server = TestServer::tiny().await?;
-    let text = said(&server).await?;
+    let text = answer_text(&server).await?;
     let stop = &text[40..52];
     let mut request = greedy_request("Hello", TOKENS);
     request.stop = vec![stop.to_owned()];
@@ -57,7 +57,7 @@ async fn no_part_of_a_stop_text_is_ever_sent() -> Result<()> {
 #[hangar_tests::test]
 async fn of_several_stop_texts_the_first_that_is_complete_counts() -> Result<()> {
     let server = TestServer::tiny().await?;
-    let text = said(&server).await?;
+    let text = answer_text(&server).await?;
     let (long, short, late) = (&text[20..40], &text[25..28], &text[50..55]);
     let at = text.find(short).unwrap_or(25);
     let answer = stopped(&server, &[late, long, short]).await?;
@@ -71,7 +71,7 @@ async fn of_several_stop_texts_the_first_that_is_complete_counts() -> Result<()>
 #[hangar_tests::test]
 async fn what_only_looked_like_a_stop_text_is_not_lost() -> Result<()> {
     let server = TestServer::tiny().await?;
-    let text = said(&server).await?;
+    let text = answer_text(&server).await?;
     let inside = format!("{}\u{1}", &text[10..20]);
     let at_the_end = format!("{}\u{1}", &text[70..]);
     let answer = stopped(&server, &[&inside, &at_the_end]).await?;
@@ -84,7 +84,7 @@ async fn what_only_looked_like_a_stop_text_is_not_lost() -> Result<()> {
 #[hangar_tests::test]
 async fn stop_texts_are_limited_in_number_and_length() -> Result<()> {
     let server = TestServer::tiny().await?;
-    let text = said(&server).await?;
+    let text = answer_text(&server).await?;
     let most = vec!["\u{65e5}".repeat(85); 16];
     let most: Vec<_> = most.iter().map(String::as_str).collect();
     assert_eq!(stopped(&server, &most).await?.text, text);

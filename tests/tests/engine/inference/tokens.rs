@@ -147,11 +147,11 @@ async fn chunks_hold_whole_characters_whatever_the_tokens_are() -> Result<()> {
             assert_eq!(done.finish_reason(), FinishReason::Length);
             let tokens = tokens_of(&chunks);
             assert_eq!(tokens.len(), max_tokens as usize);
-            let said: Vec<u8> = tokens
+            let bytes: Vec<u8> = tokens
                 .iter()
                 .map(|token| byte_of[&Some(u64::from(*token))])
                 .collect();
-            let text = String::from_utf8_lossy(&said);
+            let text = String::from_utf8_lossy(&bytes);
             assert_eq!(text_of(&chunks), text);
             assert_eq!(server.client.detokenize("m", tokens).send().await?, text);
             wide += text

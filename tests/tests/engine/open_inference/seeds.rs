@@ -13,7 +13,7 @@ fn drawn(server: &InferenceServer, seed: &str) -> ModelInferRequest {
     request
 }
 
-async fn said(server: &InferenceServer, request: ModelInferRequest) -> Result<String> {
+async fn answer_to(server: &InferenceServer, request: ModelInferRequest) -> Result<String> {
     let response = server.stub().model_infer(request).await?.into_inner();
     text_of(&response, "text_output").context("a text")
 }
@@ -39,7 +39,7 @@ async fn a_seed_gives_the_same_answer_in_every_form_and_by_generate() -> Result<
         drawn(&server, "\"7\""),
         by_parameters,
     ] {
-        assert_eq!(said(&server, request).await?, by_generate.text);
+        assert_eq!(answer_to(&server, request).await?, by_generate.text);
     }
     let mut call = InferStream::begin(&server).await?;
     let response = call.ask(drawn(&server, "7")).await?;
@@ -53,7 +53,7 @@ async fn another_seed_gives_another_answer() -> Result<()> {
     let server = InferenceServer::tiny().await?;
     let mut answers = Vec::new();
     for seed in ["0", "1", "7", "18446744073709551615"] {
-        answers.push(said(&server, drawn(&server, seed)).await?);
+        answers.push(answer_to(&server, drawn(&server, seed)).await?);
     }
     answers.sort_unstable();
     answers.dedup();

@@ -24,7 +24,7 @@ use crate::{
 
 /// A worker from its start to the end of its unload.
 pub(in crate::lifecycle::driver) struct HostedWorker {
-    /// The conversation with it, until it is reaped.
+    /// The exchange with it, until it is reaped.
     pub(in crate::lifecycle::driver) task: Option<WorkerTask>,
     /// Once it has a process.
     pub(in crate::lifecycle::driver) monitor: Option<WorkerMonitor>,

@@ -22,7 +22,7 @@ pub(in crate::lifecycle::driver) struct Placement {
     pub(in crate::lifecycle::driver) gpu: Option<OnGpu>,
     /// Until the model has a reservation there.
     pub(in crate::lifecycle::driver) pending: Option<PendingPlacement>,
-    /// What the spec said.
+    /// What the spec asks for.
     pub(in crate::lifecycle::driver) requested: Option<RequestedDevice>,
 }
 
@@ -31,7 +31,7 @@ pub(in crate::lifecycle::driver) enum PlacementRequest {
     /// On the CPU.
     Cpu {
         slot: BoxFuture<'static, LoadSlot>,
-        /// What the spec said of the device.
+        /// What the spec asks for of devices.
         requested: Option<RequestedDevice>,
     },
     /// The device is still to be chosen, or its queue is waited in.
@@ -65,7 +65,7 @@ impl PlacementRequest {
     }
 }
 
-/// Waits for a place on the device for the model `id`, and looks at the device. Dropped, it leaves the queue.
+/// Waits for a slot on the device for the model `id`, and looks at the device. Dropped, it leaves the queue.
 pub(in crate::lifecycle::driver) async fn find_placement(
     context: Arc<Context>,
     id: ModelId,

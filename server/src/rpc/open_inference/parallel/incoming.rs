@@ -18,7 +18,7 @@ use tonic::Status;
 
 use crate::rpc::{
     error::ApiError,
-    request_memory::{MemoryClaim, StreamMemory},
+    request_memory::{HeldMemory, StreamMemory},
 };
 
 /// What comes of the requests of a call.
@@ -35,8 +35,8 @@ pub(super) struct Incoming {
 #[derive(Debug)]
 pub(super) struct Waiting {
     request: ModelInferRequest,
-    claim: MemoryClaim,
-    _room: OwnedSemaphorePermit,
+    memory: HeldMemory,
+    _length: OwnedSemaphorePermit,
 }
 
 /// What identifies a request for which there is no place.
@@ -45,8 +45,8 @@ pub(super) struct Refused {
     pub(super) model: String,
     pub(super) id: String,
     pub(super) why: Refusal,
-    _claim: Option<MemoryClaim>,
-    _room: OwnedSemaphorePermit,
+    _memory: Option<HeldMemory>,
+    _length: OwnedSemaphorePermit,
 }
 
 /// Why there is no place for a request.
@@ -63,9 +63,9 @@ struct Reader {
     memory: StreamMemory,
     waiting: mpsc::Sender<Result<Waiting, Status>>,
     refused: mpsc::Sender<Refused>,
-    /// In bytes.
-    room: Arc<Semaphore>,
-    room_for_refused: Arc<Semaphore>,
+    /// What may still be taken of the lengths of those that wait and of those that are refused, in bytes.
+    waiting_length: Arc<Semaphore>,
+    refused_length: Arc<Semaphore>,
 }
 
 /// Requests of a call that wait, and their length in bytes together, as far as one alone is not longer.
@@ -91,8 +91,8 @@ where
         memory: memory.clone(),
         waiting,
         refused,
-        room: semaphore(MAX_WAITING_BYTES),
-        room_for_refused: semaphore(MAX_REFUSED_BYTES),
+        waiting_length: semaphore(MAX_WAITING_BYTES),
+        refused_length: semaphore(MAX_REFUSED_BYTES),
     };
     let incoming = Incoming {
         waiting: next,
@@ -109,8 +109,8 @@ where
 
 impl Waiting {
     /// The request, which waits no more, and its memory.
-    pub(super) fn request(self) -> (ModelInferRequest, MemoryClaim) {
-        (self.request, self.claim)
+    pub(super) fn request(self) -> (ModelInferRequest, HeldMemory) {
+        (self.request, self.memory)
     }
 }
 
@@ -143,19 +143,19 @@ impl Reader {
 
     /// Has `request` wait or refuses it; says whether somebody wants to hear of it.
     async fn take(&self, request: ModelInferRequest) -> bool {
-        let Some(claim) = self.memory.claim() else {
+        let Some(memory) = self.memory.hold_decoded() else {
             let limit = self.memory.limit();
             return self.refuse(request, Refusal::Memory(limit)).await;
         };
         let length = bytes(request.encoded_len(), MAX_WAITING_BYTES);
-        let room = self.room.clone().try_acquire_many_owned(length);
-        let Ok(room) = room else {
+        let taken = self.waiting_length.clone().try_acquire_many_owned(length);
+        let Ok(taken) = taken else {
             return self.refuse(request, Refusal::OfTheCall).await;
         };
         let waiting = Waiting {
             request,
-            claim,
-            _room: room,
+            memory,
+            _length: taken,
         };
         match self.waiting.try_send(Ok(waiting)) {
             Ok(()) => true,
@@ -171,22 +171,22 @@ impl Reader {
         let [model, id] = [&mut request.model_name, &mut request.id].map(std::mem::take);
         drop(request);
         let length = bytes(model.len() + id.len(), MAX_REFUSED_BYTES);
-        let room = self.room_for_refused.clone().acquire_many_owned(length);
-        let room = tokio::select! {
+        let taken = self.refused_length.clone().acquire_many_owned(length);
+        let taken = tokio::select! {
             () = self.refused.closed() => return false,
-            room = room => room,
+            taken = taken => taken,
         };
         // The semaphore is never closed.
-        let Ok(room) = room else { return false };
+        let Ok(taken) = taken else { return false };
         let bytes = size_of::<Refused>() + model.len() + id.len();
         // They are few and short: one more is no reason to end the call.
-        let claim = self.memory.reserve(bytes);
+        let memory = self.memory.hold(bytes);
         let refused = Refused {
             model,
             id,
             why,
-            _claim: claim,
-            _room: room,
+            _memory: memory,
+            _length: taken,
         };
         self.refused.send(refused).await.is_ok()
     }
@@ -206,9 +206,9 @@ fn semaphore(permits: u32) -> Arc<Semaphore> {
     Arc::new(Semaphore::new(permits as usize))
 }
 
-/// So many bytes as there is room for at all.
-fn bytes(length: usize, room: u32) -> u32 {
-    u32::try_from(length).unwrap_or(u32::MAX).min(room)
+/// So many bytes as may be taken at all.
+fn bytes(length: usize, limit: u32) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX).min(limit)
 }
 
 #[cfg(test)]

@@ -85,7 +85,7 @@ fn long_messages(message: &DynamicMessage, at: &str) -> Vec<(String, DynamicMess
 pub(super) fn refused(spec: &DynamicMessage) -> BTreeSet<String> {
     let spec = v1::ModelSpec::decode(&*spec.encode_to_vec()).expect("a spec");
     let mut violations = Violations::default();
-    spec_of(&spec, "spec", &mut violations);
+    read_spec(&spec, "spec", &mut violations);
     let fields = violations.all().into_iter().map(|(field, _)| field);
     fields
         .map(|field| {

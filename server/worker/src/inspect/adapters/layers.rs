@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use super::{
-    super::safetensors::{self, Tensor},
+    super::safetensors::{self, SafetensorsTensor},
     adapter_config::AdapterConfig,
     base::{BaseMatrices, is_merged},
 };
@@ -40,7 +40,7 @@ pub(super) fn read(
 }
 
 fn check(
-    tensors: &[Tensor],
+    tensors: &[SafetensorsTensor],
     config: &AdapterConfig,
     base: &BaseMatrices,
 ) -> Result<(Vec<String>, u64), String> {
@@ -59,7 +59,7 @@ fn check(
 }
 
 /// Puts the matrices of each layer together.
-fn pairs(tensors: &[Tensor]) -> Result<BTreeMap<String, LoraPair>, String> {
+fn pairs(tensors: &[SafetensorsTensor]) -> Result<BTreeMap<String, LoraPair>, String> {
     let mut pairs: BTreeMap<String, LoraPair> = BTreeMap::new();
     for tensor in tensors {
         let name = tensor.name.strip_prefix(PREFIX).unwrap_or(&tensor.name);
@@ -179,9 +179,9 @@ mod tests {
 
     const Q: &str = "model.layers.0.self_attn.q_proj";
 
-    fn tensor(name: &str, shape: &[u64]) -> Tensor {
+    fn tensor(name: &str, shape: &[u64]) -> SafetensorsTensor {
         let elements = shape.iter().product();
-        Tensor {
+        SafetensorsTensor {
             name: format!("{PREFIX}{name}"),
             dtype: "F32".into(),
             shape: shape.to_vec(),
@@ -209,14 +209,14 @@ mod tests {
         }
     }
 
-    fn pair(layer: &str) -> Vec<Tensor> {
+    fn pair(layer: &str) -> Vec<SafetensorsTensor> {
         vec![
             tensor(&format!("{layer}{A}"), &[2, 6]),
             tensor(&format!("{layer}{B}"), &[8, 2]),
         ]
     }
 
-    fn both() -> Vec<Tensor> {
+    fn both() -> Vec<SafetensorsTensor> {
         [pair(Q), pair("model.layers.1.self_attn.q_proj")].concat()
     }
 
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_layer_that_does_not_fit_is_refused_by_name() {
-        let with = |extra: Vec<Tensor>| [both(), extra].concat();
+        let with = |extra: Vec<SafetensorsTensor>| [both(), extra].concat();
         let mut other_type = both();
         other_type[0].dtype = "I8".into();
         let cases = [

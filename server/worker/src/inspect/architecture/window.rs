@@ -11,7 +11,7 @@ use crate::failure::Failure;
 const SLIDING: &str = "sliding_attention";
 
 /// More tokens than a cache asks for at a time.
-const SPARE_ROOM: u64 = 1024;
+const SPARE_POSITIONS: u64 = 1024;
 
 /// How an architecture of the engine computes windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(super) enum WindowForm {
     BothSides,
     /// No windows, but layers that keep no cache of tokens, all but every so many.
     Linear,
-    /// No windows, but a cache that asks for more room than the context has.
+    /// No windows, but a cache that asks for more positions than the context has.
     Spacious,
     /// Not as the model has it: right as long as no sequence is longer than the window, of this width where the
     /// file does not say.
@@ -159,7 +159,10 @@ fn extend_context(fields: &mut Map<String, Value>, limits: &mut Limits) {
     const CONTEXT: &str = "max_position_embeddings";
     if let Some(longest) = fields.get(CONTEXT).and_then(Value::as_u64) {
         limits.max_sequence = u32::try_from(longest).ok();
-        fields.insert(CONTEXT.into(), longest.saturating_add(SPARE_ROOM).into());
+        fields.insert(
+            CONTEXT.into(),
+            longest.saturating_add(SPARE_POSITIONS).into(),
+        );
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) struct Header {
     /// Its values by name.
     pub(super) values: HashMap<String, Value>,
     /// Its tensors.
-    pub(super) tensors: Vec<Tensor>,
+    pub(super) tensors: Vec<GgufTensor>,
     /// Its size in bytes.
     pub(super) bytes: u64,
 }
@@ -77,7 +77,7 @@ pub(super) enum Value {
 
 /// A tensor.
 #[derive(Debug, Clone)]
-pub(super) struct Tensor {
+pub(super) struct GgufTensor {
     /// Its name.
     pub(super) name: String,
     /// Its shape, innermost dimension first.
@@ -341,7 +341,7 @@ impl<R: Read> HeaderReader<R> {
         Ok(Value::List(count))
     }
 
-    fn tensor(&mut self) -> Result<Tensor, String> {
+    fn tensor(&mut self) -> Result<GgufTensor, String> {
         let name = self.text(MAX_NAME)?;
         let dimensions = self.u32()?;
         if dimensions > MAX_DIMENSIONS {
@@ -363,7 +363,7 @@ impl<R: Read> HeaderReader<R> {
         let (Some(elements), Some(bytes)) = (elements, bytes) else {
             return Err(format!("its tensor {name} has an impossible size"));
         };
-        Ok(Tensor {
+        Ok(GgufTensor {
             name,
             shape,
             elements,
@@ -376,7 +376,7 @@ impl<R: Read> HeaderReader<R> {
 }
 
 #[cfg(test)]
-impl Tensor {
+impl GgufTensor {
     /// A tensor of that type and shape, innermost dimension first.
     pub(super) fn new(name: &str, type_name: &'static str, shape: &[u64], bytes: u64) -> Self {
         Self {

@@ -21,14 +21,14 @@ const DEFAULT_TOKENS: usize = 256;
 
 /// What the engine reads of config.json, where a model that has no vision lacks the second half.
 #[derive(Deserialize)]
-struct Config {
+struct Gemma3Config {
     image_token_index: u32,
     mm_tokens_per_image: usize,
-    vision_config: Vision,
+    vision_config: Gemma3VisionConfig,
 }
 
 #[derive(Deserialize)]
-struct Vision {
+struct Gemma3VisionConfig {
     #[serde(default = "default_image_size")]
     image_size: u32,
     #[serde(default = "default_patch_size")]
@@ -50,7 +50,7 @@ pub(super) fn rule(
     processor: &Processor,
     tokenizer: &Tokenizer,
 ) -> Result<ImageRule, Failure> {
-    let config: Config = files::read_json(&files.config, MAX_FILE)?;
+    let config: Gemma3Config = files::read_json(&files.config, MAX_FILE)?;
     let side = config.vision_config.image_size;
     let patches = patches(&config)?;
     let tokens = config.mm_tokens_per_image;
@@ -92,8 +92,8 @@ pub(super) fn rule(
 }
 
 /// Patches of an image, which have to be pooled evenly to its tokens.
-fn patches(config: &Config) -> Result<usize, Failure> {
-    let Vision {
+fn patches(config: &Gemma3Config) -> Result<usize, Failure> {
+    let Gemma3VisionConfig {
         image_size,
         patch_size,
     } = config.vision_config;
@@ -140,11 +140,11 @@ fn check(preprocessor: &Preprocessor, side: u32) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    fn config(image_size: u32, patch_size: u32, tokens: usize) -> Config {
-        Config {
+    fn config(image_size: u32, patch_size: u32, tokens: usize) -> Gemma3Config {
+        Gemma3Config {
             image_token_index: 0,
             mm_tokens_per_image: tokens,
-            vision_config: Vision {
+            vision_config: Gemma3VisionConfig {
                 image_size,
                 patch_size,
             },

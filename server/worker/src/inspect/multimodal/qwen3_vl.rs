@@ -26,16 +26,16 @@ const DEFAULT_MAX_PIXELS: u64 = 1536 * 1536;
 
 /// What the engine reads of config.json.
 #[derive(Deserialize)]
-struct Config {
+struct Qwen3VlConfig {
     image_token_id: u32,
     video_token_id: u32,
     vision_start_token_id: u32,
     vision_end_token_id: u32,
-    vision_config: Vision,
+    vision_config: Qwen3VlVisionConfig,
 }
 
 #[derive(Deserialize)]
-struct Vision {
+struct Qwen3VlVisionConfig {
     #[serde(default = "default_patch_size")]
     patch_size: u32,
     #[serde(default = "default_pair")]
@@ -58,7 +58,7 @@ pub(super) fn rule(
     preprocessor: &Preprocessor,
     tokenizer: &Tokenizer,
 ) -> Result<ImageRule, Failure> {
-    let config: Config = files::read_json(&files.config, MAX_FILE)?;
+    let config: Qwen3VlConfig = files::read_json(&files.config, MAX_FILE)?;
     for (name, id, token) in [
         ("image_token_id", config.image_token_id, TOKEN),
         ("video_token_id", config.video_token_id, VIDEO),
@@ -84,8 +84,11 @@ pub(super) fn rule(
     })
 }
 
-fn sizing(vision: &Vision, preprocessor: &Preprocessor) -> Result<ImageSizing, Failure> {
-    for (name, said, needed) in [
+fn sizing(
+    vision: &Qwen3VlVisionConfig,
+    preprocessor: &Preprocessor,
+) -> Result<ImageSizing, Failure> {
+    for (name, given, needed) in [
         ("patch_size", preprocessor.patch_size, vision.patch_size),
         (
             "merge_size",
@@ -98,7 +101,7 @@ fn sizing(vision: &Vision, preprocessor: &Preprocessor) -> Result<ImageSizing, F
             vision.temporal_patch_size,
         ),
     ] {
-        if said != Some(needed) || !(1..=64).contains(&needed) {
+        if given != Some(needed) || !(1..=64).contains(&needed) {
             return Err(
                 preprocessor.invalid(format!("does not have the {name} {needed} of config.json"))
             );
@@ -139,7 +142,7 @@ mod tests {
 
     use super::*;
 
-    const VISION: Vision = Vision {
+    const VISION: Qwen3VlVisionConfig = Qwen3VlVisionConfig {
         patch_size: 16,
         spatial_merge_size: 2,
         temporal_patch_size: 2,

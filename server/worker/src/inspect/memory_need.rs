@@ -16,7 +16,7 @@
 //! - a fixed 64 MiB for the process.
 //!
 //! Beside a GPU, which holds all of that, what is needed for a while to quantize, the tokenizer, and a fixed
-//! 1 GiB for the process with the driver's and the libraries' own memory: an estimate.
+//! 1 GiB for the process with the driver's and the libraries' own memory. All of it is estimated.
 
 use super::model_config::Shape;
 use crate::{device::TargetDevice, media::DECODING_BYTES};
@@ -33,9 +33,9 @@ const PROCESS: u64 = 64 << 20;
 /// What a process that uses a GPU needs without a model.
 const PROCESS_WITH_GPU: u64 = 1 << 30;
 
-/// What the need depends on.
+/// What a model's need of memory is made of.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct MemoryEstimate {
+pub(super) struct MemoryNeed {
     /// Bytes of the weights in memory.
     pub(super) weights: u64,
     /// Bytes beyond that while they are quantized or read.
@@ -60,7 +60,7 @@ pub(super) struct MemoryEstimate {
     pub(super) images: u64,
 }
 
-impl MemoryEstimate {
+impl MemoryNeed {
     /// The need in bytes on a CPU. Absurd sizes give `u64::MAX` and not a wrong sum.
     fn bytes(&self) -> u64 {
         self.weights
@@ -162,20 +162,20 @@ mod tests {
 
     #[test]
     fn the_cache_is_counted_in_whole_steps() {
-        let need = MemoryEstimate {
+        let need = MemoryNeed {
             shape: SHAPE,
             bytes_per_element: 2,
             context: 256,
-            ..MemoryEstimate::default()
+            ..MemoryNeed::default()
         };
         assert_eq!(need.cache(), 2 * 2 * 2 * 16 * 2 * 512);
     }
 
     #[test]
     fn weights_are_counted_as_they_are() {
-        let need = MemoryEstimate {
+        let need = MemoryNeed {
             weights: 1 << 30,
-            ..MemoryEstimate::default()
+            ..MemoryNeed::default()
         };
         assert_eq!(need.bytes(), (1 << 30) + PROCESS);
     }
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn a_cache_is_small_beside_weights_of_its_size() {
         // Llama 3.1 8B in Q4_K_M, with a cache in F32.
-        let with_context = |context| MemoryEstimate {
+        let with_context = |context| MemoryNeed {
             weights: 4_920_000_000,
             shape: Shape {
                 layers: 32,
@@ -193,7 +193,7 @@ mod tests {
             },
             bytes_per_element: 4,
             context,
-            ..MemoryEstimate::default()
+            ..MemoryNeed::default()
         };
         assert!(with_context(16_384).has_small_cache());
         assert!(!with_context(131_072).has_small_cache());
@@ -201,12 +201,12 @@ mod tests {
 
     #[test]
     fn what_takes_a_text_as_a_whole_has_masks_and_no_cache() {
-        let need = MemoryEstimate {
+        let need = MemoryNeed {
             shape: SHAPE,
             bytes_per_element: 4,
             context: 2048,
             mask_bytes_per_pair: Some(10),
-            ..MemoryEstimate::default()
+            ..MemoryNeed::default()
         };
         assert_eq!(need.cache(), 0);
         let layer = 4 * (64 + 128) * 2048 * 4;
@@ -215,11 +215,11 @@ mod tests {
 
     #[test]
     fn beside_a_gpu_the_weights_are_not_on_the_host() {
-        let need = MemoryEstimate {
+        let need = MemoryNeed {
             weights: 16 << 30,
             tokenizer: 1 << 20,
             quantizing: 3 << 20,
-            ..MemoryEstimate::default()
+            ..MemoryNeed::default()
         };
         assert_eq!(
             need.bytes_beside_gpu(),
@@ -229,14 +229,14 @@ mod tests {
 
     #[test]
     fn absurd_sizes_do_not_wrap() {
-        let need = MemoryEstimate {
+        let need = MemoryNeed {
             shape: Shape {
                 layers: u64::MAX,
                 ..SHAPE
             },
             bytes_per_element: 4,
             context: u64::MAX - 1000,
-            ..MemoryEstimate::default()
+            ..MemoryNeed::default()
         };
         assert_eq!(need.bytes(), u64::MAX);
     }
