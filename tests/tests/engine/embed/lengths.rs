@@ -63,7 +63,8 @@ async fn the_length_of_the_tokenizers_configuration_is_a_limit_however_large_the
     config["model_max_length"] = 32.into();
     config["padding"] = "x".repeat(2 << 20).into();
     std::fs::write(&file, serde_json::to_vec(&config)?)?;
-    server.load_path(&path).await?;
+    let load = server.client.load("m").path(path.display().to_string());
+    load.wait().await?;
     let ask = |tokens| {
         let input = text(tokens, Embedding::Gemma);
         server.client.embed("m").input(input).send()
