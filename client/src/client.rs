@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_there_is_unreachable() {
+    async fn a_server_that_is_not_there_is_unreachable() {
         let error = Client::connect("http://127.0.0.1:1").await.err();
         assert!(error.is_some_and(|error| error.is_unreachable()));
     }

@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn the_epoch_is_the_epoch() {
+    fn a_timestamp_of_zero_is_the_unix_epoch() {
         let epoch = prost_types::Timestamp {
             seconds: 0,
             nanos: 0,

@@ -1,17 +1,20 @@
 //! Progress of a model of 886 MB. Not part of the default run: `cargo big` runs it.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 use hangar_client::{
-    WatchEvent,
+    Client, WatchEvent,
     convert::to_duration,
     v1::{LoadPhase, ModelState, ModelStatus, Progress},
 };
 use hangar_tests::{
     background::Background,
     fixtures::Fixtures,
-    processes,
+    info, processes,
     server::{DEADLINE, TestServer, spec},
 };
 use tokio::time::{interval, timeout};
@@ -50,6 +53,69 @@ fn is_seen(progress: &Progress, came: Instant, readings: &[MappedBytes]) -> bool
         .any(|seen| seen.abs_diff(progress.bytes_done) * 20 <= progress.bytes_total)
 }
 
+/// A load as a watcher saw it.
+struct WatchedLoad {
+    /// What came before READY, and when.
+    messages: Vec<(Instant, ModelStatus)>,
+    /// What the worker had mapped meanwhile.
+    readings: Vec<MappedBytes>,
+    /// When READY came.
+    ready: Instant,
+}
+
+/// Loads the model, and watches it and its worker until it is READY.
+async fn watch_load(client: &Client, path: &Path) -> Result<WatchedLoad> {
+    let mut watch = client.watch().model("big").stream();
+    watch.next().await.context("a snapshot")??;
+    client.load("big").spec(spec(path)).send().await?;
+    let mut messages = Vec::new();
+    let mut sampling = None;
+    let ready = loop {
+        let event = timeout(DEADLINE, watch.next())
+            .await?
+            .context("the watch ended")??;
+        let came = Instant::now();
+        let (WatchEvent::Transition { status, .. } | WatchEvent::Progress { status }) = event
+        else {
+            continue;
+        };
+        match status.state() {
+            ModelState::Ready => break came,
+            ModelState::Loading if sampling.is_none() => {
+                sampling = Some(Background::start(sample(status.worker_pid)));
+            }
+            ModelState::Failed => anyhow::bail!("{status:?}"),
+            _ => {}
+        }
+        messages.push((came, status));
+    };
+    Ok(WatchedLoad {
+        messages,
+        readings: sampling.context("LOADING was not seen")?.end().await?,
+        ready,
+    })
+}
+
+/// Makes sure that what was reported as loaded is what the worker had mapped.
+fn assert_seen(load: &WatchedLoad) {
+    let loading = load.messages.iter();
+    let loading = loading.filter_map(|(came, status)| Some((*came, status.progress?)));
+    let loading = loading.filter(|(_, progress)| progress.phase() == LoadPhase::Loading);
+    let loading: Vec<_> = loading
+        .filter(|(_, progress)| progress.bytes_done > 0)
+        .collect();
+    println!(
+        "{} values of progress, {} readings",
+        loading.len(),
+        load.readings.len()
+    );
+    assert!(loading.len() >= 10, "{loading:?}");
+    for (came, progress) in &loading {
+        assert!(is_seen(progress, *came, &load.readings), "{progress:?}");
+        assert!(progress.bytes_total > 880_000_000, "{progress:?}");
+    }
+}
+
 fn assert_monotone(messages: &[(Instant, ModelStatus)]) {
     let progress = messages.iter().filter_map(|(_, status)| status.progress);
     let fractions: Vec<f64> = progress.map(|progress| progress.fraction).collect();
@@ -78,66 +144,19 @@ fn assert_plausible(messages: &[(Instant, ModelStatus)], ready: Instant) {
 }
 
 #[hangar_tests::test]
-async fn reported_progress_agrees_with_proc_io() -> Result<()> {
+async fn a_load_reports_what_its_worker_maps_and_an_unload_what_it_frees() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let path = fixtures.big_llama()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;
     let client = server.connect().await?;
-    let mut watch = client.watch().model("big").stream();
-    watch.next().await.context("a snapshot")??;
-    client.load("big").spec(spec(&path)).send().await?;
-    let mut messages = Vec::new();
-    let mut sampling = None;
-    let ready = loop {
-        let event = timeout(DEADLINE, watch.next())
-            .await?
-            .context("the watch ended")??;
-        let came = Instant::now();
-        let (WatchEvent::Transition { status, .. } | WatchEvent::Progress { status }) = event
-        else {
-            continue;
-        };
-        match status.state() {
-            ModelState::Ready => break came,
-            ModelState::Loading if sampling.is_none() => {
-                sampling = Some(Background::start(sample(status.worker_pid)));
-            }
-            ModelState::Failed => anyhow::bail!("{status:?}"),
-            _ => {}
-        }
-        messages.push((came, status));
-    };
-    let readings = sampling.context("LOADING was not seen")?.end().await?;
-    let loading = messages
-        .iter()
-        .filter_map(|(came, status)| Some((*came, status.progress?)));
-    let loading = loading.filter(|(_, progress)| progress.phase() == LoadPhase::Loading);
-    let loading: Vec<_> = loading
-        .filter(|(_, progress)| progress.bytes_done > 0)
-        .collect();
-    println!(
-        "{} values of progress, {} readings",
-        loading.len(),
-        readings.len()
-    );
-    assert!(loading.len() >= 10, "{loading:?}");
-    for (came, progress) in &loading {
-        assert!(is_seen(progress, *came, &readings), "{progress:?}");
-    }
-    assert!(
-        loading
-            .iter()
-            .all(|(_, progress)| progress.bytes_total > 880_000_000)
-    );
-    assert_monotone(&messages);
-    assert_plausible(&messages, ready);
+    let load = watch_load(&client, &path).await?;
+    assert_seen(&load);
+    assert_monotone(&load.messages);
+    assert_plausible(&load.messages, load.ready);
 
     let answer = client.generate("big").prompt("Hello").temperature(0.0);
     assert_eq!(answer.max_tokens(10).text().await?.text.len(), 10);
-    let worker = client.info().model("big").send().await?.models[0]
-        .status
-        .clone();
-    let worker = worker.context("a status")?.worker_pid;
+    let worker = info::worker(&client, "big").await?;
     let held = processes::host_bytes(worker)?;
     let unload = client.unload("big").send().await?;
     assert!(!processes::exists(worker));

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_try_in_each_third() {
+    fn a_lease_is_renewed_in_each_third_of_its_time() {
         let start = Instant::now();
         let mut lease = Lease::new(TTL, start);
         for turn in 1..100 {

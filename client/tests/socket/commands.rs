@@ -192,7 +192,7 @@ async fn an_update_changes_what_is_given() {
 }
 
 #[tokio::test]
-async fn a_delete_says_with_force_what_it_says() {
+async fn a_delete_passes_force_and_the_etag_on() {
     let script = Script::default();
     script.state().catalog.deletes = Asked::with([
         Err(refused(Code::FailedPrecondition, "MODEL_ALIASED")),

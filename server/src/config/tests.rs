@@ -40,7 +40,7 @@ fn load_with_environment(arguments: &[&str], variables: &[(&str, &str)]) -> Stri
     let output = Process::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
-            "config::tests::print_settings",
+            "config::tests::settings_are_printed_by_a_process_of_their_own",
             "--ignored",
             "--nocapture",
         ])
@@ -53,7 +53,7 @@ fn load_with_environment(arguments: &[&str], variables: &[(&str, &str)]) -> Stri
 
 #[test]
 #[ignore = "runs in a process of its own, for load_with_environment"]
-fn print_settings() {
+fn settings_are_printed_by_a_process_of_their_own() {
     let arguments = std::env::var(CHILD_ARGUMENTS).unwrap_or_default();
     let arguments: Vec<_> = arguments.lines().collect();
     println!("{:?}", load(&arguments));

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_works_a_little_moves() {
+    fn a_little_work_counts_as_activity() {
         let mut tracker = ActivityTracker::new(ActivityTotals::default());
         let began = tracker.observed;
         let little = LIMIT / SHARE;

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn another_device_knows_nothing() {
+    fn a_fatal_prompt_is_forgotten_on_another_device() {
         let mut history = history();
         assert!(history.move_to("cpu"));
         after(&mut history, 9000);
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn other_files_know_nothing() {
+    fn a_fatal_prompt_is_forgotten_with_other_files() {
         let mut history = history();
         assert!(!history.read_from("1".to_owned()));
         after(&mut history, 9000);

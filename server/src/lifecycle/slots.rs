@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn new_slots_are_for_those_that_wait() {
+    async fn added_slots_go_to_those_that_wait() {
         let slots = Slots::new(1);
         let _held = slots.try_take();
         let mut waiting = [Box::pin(slots.take(0)), Box::pin(slots.take(0))];

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_not() {
+    fn other_texts_name_no_device() {
         let long = format!("cuda:GPU-{}", "0".repeat(MAX_UUID));
         for text in [
             "",

@@ -117,7 +117,7 @@ async fn later_workers_of_quantized_models_are_given_what_was_checked() {
 }
 
 #[test]
-fn what_is_no_key_has_no_lease() {
+fn a_malformed_key_has_no_lease() {
     let root = tempfile::tempdir().expect("a directory");
     let cache = cache(root.path(), 1_500);
     let model = ModelId::parse("m").expect("an id");

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lists_every_service_once() {
+    async fn every_service_is_listed_once() {
         assert_eq!(
             services(ReflectedPort::Main).await,
             [

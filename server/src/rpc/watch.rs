@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_no_tokens() {
+    fn malformed_and_foreign_tokens_are_refused() {
         let epoch = Epoch::random();
         let short = format!("{}-", epoch.as_str());
         let negative = format!("{}--1", epoch.as_str());

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_of_both_versions() {
+    fn groups_of_both_versions_are_found() {
         let text = "9:name=systemd:/\n4:memory:/docker/b9e3\n3:cpuset:/\n0::/user.slice/a:b\n";
         let paths = Paths::parse(text);
         assert_eq!(paths.unified.as_deref(), Some("/user.slice/a:b"));
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn quotas_and_limits() {
+    fn quotas_and_limits_are_read_where_there_are_any() {
         assert_eq!(parse_quota("150000 100000\n"), Some(1.5));
         assert_eq!(parse_quota("max 100000\n"), None);
         assert_eq!(parse_quota(""), None);

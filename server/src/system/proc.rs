@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_of_a_machine() {
+    fn memory_of_a_machine_is_read_where_both_numbers_are_given() {
         let text = "MemTotal:       24607636 kB\nMemFree:         1203340 kB\nMemAvailable:   22110312 kB\n";
         let expected = MachineMemory {
             total: 24_607_636 << 10,
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn share_of_a_machine() {
+    fn share_of_a_machine_is_its_busy_time_over_all_time() {
         let then = CpuTime::of_machine("cpu  100 0 100 800 0 0 0 0 50 0\ncpu0 1 1 1 1\n").unwrap();
         assert_eq!(
             then,

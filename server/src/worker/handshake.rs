@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn everything_else_is_refused() {
+    async fn what_is_no_ready_frame_of_this_version_is_refused() {
         let other = frame(PROTOCOL_VERSION + 1, None);
         assert!(matches!(
             receive_bytes(&other).await,

@@ -88,7 +88,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn equals_a_lossy_conversion_of_everything(
+        fn pieces_join_to_the_lossy_conversion_of_all_bytes(
             chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..6), 0..20),
         ) {
             let mut joiner = Utf8Joiner::default();

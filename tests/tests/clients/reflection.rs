@@ -5,7 +5,6 @@ use std::{fs, path::PathBuf, process::Stdio};
 use anyhow::{Context, Result};
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use hangar_tests::{
-    fixtures::Fixtures,
     scripted::Script,
     server::{DEADLINE, TestServer},
     tools,
@@ -169,25 +168,47 @@ async fn every_method_is_listed(
     Ok(())
 }
 
+fn of_m(mut fields: Value) -> Value {
+    fields["model_id"] = "m".into();
+    fields
+}
+
 #[rstest]
 #[hangar_tests::test]
-async fn every_rpc_works(#[values("grpc-v1", "grpc-v1alpha")] version: &'static str) -> Result<()> {
-    let fixtures = Fixtures::new()?;
-    let server = TestServer::real().fixtures(&fixtures).start().await?;
+async fn a_model_is_loaded_reported_and_unloaded(
+    #[values("grpc-v1", "grpc-v1alpha")] version: &'static str,
+) -> Result<()> {
+    let server = TestServer::real().start().await?;
     let curl = Curl::new(&server, version).await?;
-    let with = |mut fields: Value| {
-        fields["model_id"] = "m".into();
-        fields
-    };
-    let load = with(json!({"spec": {"source": {"path": fixtures.llama()?}}, "wait": true}));
+    let source = json!({"path": server.fixtures.llama()?});
+    let load = of_m(json!({"spec": {"source": source}, "wait": true}));
     let loaded = curl.one("hangar.v1.ModelService/LoadModel", load).await?;
     assert_eq!(loaded["loads"][0]["status"]["state"], "MODEL_STATE_READY");
     let info = curl
         .one("hangar.v1.ModelService/GetInfo", json!({}))
         .await?;
     assert_eq!(info["models"][0]["modelId"], "m");
+    let health = json!({"service": "model/m"});
+    let health = curl.one("grpc.health.v1.Health/Check", health).await?;
+    assert_eq!(health["status"], "SERVING");
+    let unload = curl
+        .one("hangar.v1.ModelService/UnloadModel", of_m(json!({})))
+        .await?;
+    assert_eq!(
+        unload["unloads"][0]["verification"],
+        "UNLOAD_VERIFICATION_REAPED"
+    );
+    Ok(())
+}
 
-    let prompt = with(json!({"prompt": "hello", "max_tokens": 4, "sampling": {"temperature": 0}}));
+#[rstest]
+#[hangar_tests::test]
+async fn a_prompt_is_answered_and_a_text_comes_back_from_its_tokens(
+    #[values("grpc-v1", "grpc-v1alpha")] version: &'static str,
+) -> Result<()> {
+    let server = TestServer::tiny().await?;
+    let curl = Curl::new(&server, version).await?;
+    let prompt = of_m(json!({"prompt": "hello", "max_tokens": 4, "sampling": {"temperature": 0}}));
     let answer = curl
         .call("hangar.v1.InferenceService/Generate", prompt)
         .await?;
@@ -197,27 +218,28 @@ async fn every_rpc_works(#[values("grpc-v1", "grpc-v1alpha")] version: &'static 
         done["usage"],
         json!({"promptTokens": 5, "completionTokens": 4})
     );
-    let tokens = with(json!({"text": "hello"}));
+    let text = of_m(json!({"text": "hello"}));
     let tokens = curl
-        .one("hangar.v1.InferenceService/Tokenize", tokens)
+        .one("hangar.v1.InferenceService/Tokenize", text)
         .await?;
-    let ids = with(json!({"token_ids": tokens["tokenIds"]}));
+    let ids = of_m(json!({"token_ids": tokens["tokenIds"]}));
     let text = curl
         .one("hangar.v1.InferenceService/Detokenize", ids)
         .await?;
     assert_eq!(text["text"], "hello");
+    Ok(())
+}
 
-    let health = json!({"service": "model/m"});
-    let health = curl.one("grpc.health.v1.Health/Check", health).await?;
-    assert_eq!(health["status"], "SERVING");
-    let unload = curl
-        .one("hangar.v1.ModelService/UnloadModel", with(json!({})))
+#[rstest]
+#[hangar_tests::test]
+async fn reflection_itself_lists_every_service(
+    #[values("grpc-v1", "grpc-v1alpha")] version: &'static str,
+) -> Result<()> {
+    let server = TestServer::scripted()
+        .script(&Script::default())
+        .start()
         .await?;
-    assert_eq!(
-        unload["unloads"][0]["verification"],
-        "UNLOAD_VERIFICATION_REAPED"
-    );
-
+    let curl = Curl::new(&server, version).await?;
     let version = version.replace("grpc-", "");
     let service = format!("grpc.reflection.{version}.ServerReflection/ServerReflectionInfo");
     let services = curl.one(&service, json!({"list_services": ""})).await?;

@@ -20,7 +20,7 @@ use tokio::{process::Command, task::spawn_blocking, time::timeout};
 #[case::errors_have_their_codes("errors")]
 #[case::the_wire_format_is_the_published_one("descriptors")]
 #[hangar_tests::test]
-async fn tritonclient(#[case] check: &str) -> Result<()> {
+async fn tritons_python_client_gets_what_it_asks_for(#[case] check: &str) -> Result<()> {
     let workspace = workspace();
     let python = spawn_blocking(tools::tritonclient).await??;
     let fixtures = Fixtures::new()?;

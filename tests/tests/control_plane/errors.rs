@@ -25,6 +25,7 @@ use tonic_types::StatusExt;
 
 const INFO: &str = "/hangar.v1.ModelService/GetInfo";
 const GENERATE: &str = "/hangar.v1.InferenceService/Generate";
+const WATCH: &str = "/hangar.v1.ModelService/WatchStatus";
 const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 
 async fn refused(caller: &RawClient, call: RawCall, code: Code, reason: &str) -> Result<RawAnswer> {
@@ -43,26 +44,30 @@ fn flagged(flag: u8, message: &[u8]) -> Vec<u8> {
     framed
 }
 
+/// A server without a model, and what calls it.
+async fn served() -> Result<(TestServer, RawClient)> {
+    let server = TestServer::real().start().await?;
+    let caller = RawClient::connect(&server.url()).await?;
+    Ok((server, caller))
+}
+
 #[hangar_tests::test]
-async fn what_the_protocol_refuses_carries_a_reason() -> Result<()> {
-    let fixtures = Fixtures::new()?;
+async fn a_message_that_is_too_large_or_no_message_is_refused_with_a_reason() -> Result<()> {
     let options = TestServer::real()
-        .fixtures(&fixtures)
         .argument("--max-request-bytes")
         .argument("100000");
     let server = options.start().await?;
     let caller = RawClient::connect(&server.url()).await?;
-    let empty = || RawCall::of(INFO, &[]);
-    let with = |body: Vec<u8>| RawCall {
-        body: body.into(),
-        ..empty()
-    };
-    for path in [INFO, GENERATE, INFER, "/hangar.v1.ModelService/WatchStatus"] {
+    for path in [INFO, GENERATE, INFER, WATCH] {
         let large = RawCall::of(path, &vec![0; 100_001]);
         refused(&caller, large, Code::OutOfRange, "MESSAGE_TOO_LARGE").await?;
         let malformed = RawCall::of(path, &[0xff; 10]);
         refused(&caller, malformed, Code::Internal, "MALFORMED_MESSAGE").await?;
     }
+    let with = |body: Vec<u8>| RawCall {
+        body: body.into(),
+        ..RawCall::of(INFO, &[])
+    };
     for body in [
         flagged(1, &[]),
         flagged(7, &[]),
@@ -76,39 +81,47 @@ async fn what_the_protocol_refuses_carries_a_reason() -> Result<()> {
     refused(&caller, unzipped, Code::Internal, "MALFORMED_MESSAGE").await?;
     let snappy = with(flagged(1, &[])).header("grpc-encoding", "snappy");
     refused(&caller, snappy, Code::Unimplemented, "UNSUPPORTED_ENCODING").await?;
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn a_method_that_nobody_has_is_refused_by_its_name() -> Result<()> {
+    let (_server, caller) = served().await?;
     for path in [
         "/hangar.v1.ModelService/Nothing",
         "/hangar.v1.NoService/GetInfo",
         "/grpc.health.v1.Health/Nothing",
         "/",
     ] {
-        let unknown = refused(
-            &caller,
-            RawCall::of(path, &[]),
-            Code::Unimplemented,
-            "UNKNOWN_METHOD",
-        );
-        let info = unknown.await?.error_info()?;
+        let call = RawCall::of(path, &[]);
+        let unknown = refused(&caller, call, Code::Unimplemented, "UNKNOWN_METHOD").await?;
+        let info = unknown.error_info()?;
         assert_eq!(info.metadata["method"], path.trim_start_matches('/'));
     }
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn headers_that_are_too_large_are_refused_with_their_limit() -> Result<()> {
+    let (_server, caller) = served().await?;
     for length in [17_000, 60_000] {
-        let large = empty().header("x-large", &"x".repeat(length));
-        let refused = refused(&caller, large, Code::ResourceExhausted, "LIMIT_REACHED");
-        assert_eq!(refused.await?.error_info()?.metadata["limit"], "16384");
+        let large = RawCall::of(INFO, &[]).header("x-large", &"x".repeat(length));
+        let refused = refused(&caller, large, Code::ResourceExhausted, "LIMIT_REACHED").await?;
+        assert_eq!(refused.error_info()?.metadata["limit"], "16384");
     }
-    let expired = empty().header("grpc-timeout", "0n");
-    refused(
-        &caller,
-        expired,
-        Code::DeadlineExceeded,
-        "DEADLINE_EXCEEDED",
-    )
-    .await?;
-    let never = empty().header("grpc-timeout", "soon");
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn a_deadline_that_is_over_or_none_is_refused_with_a_reason() -> Result<()> {
+    const OVER: &str = "DEADLINE_EXCEEDED";
+    let (_server, caller) = served().await?;
+    let expired = RawCall::of(INFO, &[]).header("grpc-timeout", "0n");
+    refused(&caller, expired, Code::DeadlineExceeded, OVER).await?;
+    let never = RawCall::of(INFO, &[]).header("grpc-timeout", "soon");
     refused(&caller, never, Code::InvalidArgument, "INVALID_FIELD").await?;
-    let watch =
-        RawCall::of("/hangar.v1.ModelService/WatchStatus", &[]).within(Duration::from_millis(50));
-    refused(&caller, watch, Code::DeadlineExceeded, "DEADLINE_EXCEEDED").await?;
+    let watch = RawCall::of(WATCH, &[]).within(Duration::from_millis(50));
+    refused(&caller, watch, Code::DeadlineExceeded, OVER).await?;
     Ok(())
 }
 
@@ -120,7 +133,7 @@ async fn what_uses_no_model_takes_small_requests() -> Result<()> {
     for (path, limit) in [
         (INFO, 1 << 20),
         ("/hangar.v1.ModelService/LoadModel", 1 << 20),
-        ("/hangar.v1.ModelService/WatchStatus", 2 << 20),
+        (WATCH, 2 << 20),
         ("/hangar.v1.CatalogService/CreateModel", 1 << 20),
         ("/hangar.v1.CatalogService/ListModels", 1 << 20),
         ("/hangar.v1.SessionService/CreateSession", 4 << 10),

@@ -94,6 +94,24 @@ fn sockets(data: &Path) -> Result<Vec<OsString>> {
     Ok(names.collect::<std::io::Result<_>>()?)
 }
 
+/// Begins to load a model that does not come further than LOADING as long as the gate is there, and gives its worker.
+async fn loading(server: &TestServer) -> Result<(Gate, u32)> {
+    let load = LoadScript {
+        gate: Some("load".into()),
+        ..LoadScript::default()
+    };
+    let script = Script {
+        load,
+        ..Script::default()
+    };
+    let (path, spec) = server.script("loading", &script)?;
+    let gate = Gate::new(&path, "load")?;
+    let mut transitions = server.follow("loading").await?;
+    server.client.load("loading").spec(spec).send().await?;
+    let worker = transitions.until(ModelState::Loading).await?.worker_pid;
+    Ok((gate, worker))
+}
+
 #[hangar_tests::test]
 async fn running_answers_may_end_and_no_process_is_left() -> Result<()> {
     let directory = tempfile::tempdir()?;
@@ -105,34 +123,10 @@ async fn running_answers_may_end_and_no_process_is_left() -> Result<()> {
         .await?;
     let token = server.gate("token")?;
     let worker = server.ready().await?.worker_pid;
-    let held = LoadScript {
-        gate: Some("load".into()),
-        ..LoadScript::default()
-    };
-    let loading = server.fixtures.scripted(
-        "loading",
-        &Script {
-            load: held,
-            ..Script::default()
-        },
-    )?;
-    let _load = Gate::new(&loading, "load")?;
-    let mut transitions = server.follow("loading").await?;
-    server
-        .client
-        .load("loading")
-        .spec(spec(&loading))
-        .send()
-        .await?;
-    let loader = transitions.until(ModelState::Loading).await?.worker_pid;
+    let (_load, loader) = loading(&server).await?;
     let watch = watching(&server.client).await?;
-    let mut answer = server
-        .client
-        .generate("m")
-        .prompt("x")
-        .max_tokens(3)
-        .stream()
-        .await?;
+    let answer = server.client.generate("m").prompt("x").max_tokens(3);
+    let mut answer = answer.stream().await?;
     token.step(1)?;
     answer.next().await.context("no token")??;
 
@@ -140,10 +134,8 @@ async fn running_answers_may_end_and_no_process_is_left() -> Result<()> {
     shutting_down(watch).await?;
     assert_eq!(http::get(server.ops_listen(), "/readyz").await?.status, 503);
     let late = server.client.load("loading").send().await;
-    assert_eq!(
-        late.err().context("it still loads")?.code(),
-        Code::Unavailable
-    );
+    let late = late.err().context("it still loads")?;
+    assert_eq!(late.code(), Code::Unavailable);
     token.open()?;
     let mut end = None;
     while let Some(event) = answer.next().await.transpose()? {

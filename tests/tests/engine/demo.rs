@@ -75,7 +75,7 @@ async fn the_demo_model_gives_its_trained_answers() -> Result<()> {
 }
 
 #[hangar_tests::test]
-async fn its_name_is_enough_to_load_it() -> Result<()> {
+async fn the_demo_model_is_loaded_by_its_name_alone() -> Result<()> {
     let fixtures = Fixtures::new()?;
     let server = TestServer::real().fixtures(&fixtures).start().await?;
     let loaded = server.connect().await?.load("demo").wait().await?;

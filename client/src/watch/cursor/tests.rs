@@ -336,7 +336,7 @@ fn a_repeated_change_is_handed_out_once() {
 }
 
 #[test]
-fn late_progress_does_not_lead_back() {
+fn late_progress_does_not_move_the_token_back() {
     let mut cursor = Cursor::new("a".to_owned(), false);
     cursor.accept(response("t6", transition(6))).unwrap();
     let late = changed(ChangeKind::Progress, 5, status(1, 1));

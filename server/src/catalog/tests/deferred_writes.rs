@@ -45,7 +45,7 @@ async fn a_later_call_finds_what_was_noted_before() {
 }
 
 #[tokio::test]
-async fn to_be_unloaded_leaves_a_suspension() {
+async fn clearing_the_desired_state_keeps_the_suspension() {
     let fixture = TestCatalog::new();
     let entry = fixture.create("m").await;
     fixture

@@ -53,14 +53,7 @@ impl ModelDriver {
         let found = instruction.replaces.as_ref();
         let reload = found.is_some_and(|found| self.is_reload(found, &entry.spec));
         let spec = entry.spec.clone();
-        let load = Load {
-            attempt: instruction
-                .crashed
-                .as_ref()
-                .map_or(1, |attempt| attempt.number),
-            remote: is_remote(&entry.spec),
-            ..Load::first(entry.spec.restart_policy())
-        };
+        let load = first_attempt(&spec, &instruction);
         let id = load.id.clone();
         let event = if reload {
             Event::Reload(load)
@@ -263,5 +256,15 @@ impl ModelDriver {
         for (_, waiter) in ended {
             let _ = waiter.send(answer.clone());
         }
+    }
+}
+
+/// A load of `spec` at its first attempt, or at the one in which the server died.
+fn first_attempt(spec: &Spec, instruction: &LoadInstruction) -> Load {
+    let crashed = instruction.crashed.as_ref();
+    Load {
+        attempt: crashed.map_or(1, |attempt| attempt.number),
+        remote: is_remote(spec),
+        ..Load::first(spec.restart_policy())
     }
 }

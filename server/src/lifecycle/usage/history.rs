@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_comes_first() {
+    fn restored_minutes_come_before_those_of_this_run() {
         let mut history = History::default();
         history.push(minute(2000));
         history.restore(vec![minute(1), minute(1998), minute(1999)], at(2001));

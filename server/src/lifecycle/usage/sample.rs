@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_compact() {
+    fn a_sample_takes_little_memory() {
         assert!(
             size_of::<HistorySample>() <= 104,
             "{}",

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn other_deaths_are_not_the_loaders() {
+    fn other_deaths_are_no_missing_library() {
         let line = "error while loading shared libraries: libx.so: cannot open shared object file";
         let crashed = worker_exited(WorkerExit::Signal(11), &stderr(line));
         assert_eq!(crashed.reason, Reason::WorkerDied);

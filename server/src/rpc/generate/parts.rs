@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn good_parts_pass() {
+    fn texts_and_images_up_to_the_limit_are_taken() {
         assert!(wrong(message(vec![text("a"), image(b"x"), text("")])).is_empty());
         assert!(wrong(message(vec![image(b"x"); MAX_IMAGES])).is_empty());
     }
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_not_too_many() {
+    fn parts_beyond_the_limits_are_refused() {
         let images = message(vec![image(b"x"); MAX_IMAGES + 1]);
         assert_eq!(wrong(images), ["messages"]);
         let texts = message(vec![text("a"); MAX_PARTS + 1]);

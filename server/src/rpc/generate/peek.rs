@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_read_whole() {
+    fn the_last_event_is_read_whole() {
         let done = GenerateDone {
             finish_reason: FinishReason::Length.into(),
             usage: Some(Usage {

@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn no_size_is_none() {
+    fn a_size_may_be_left_out() {
         let mut violations = Violations::default();
         assert_eq!(read(None, "spec.kv_cache", &mut violations), None);
         assert!(violations.all().is_empty());

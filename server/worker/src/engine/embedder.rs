@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn no_vector_leaves_that_is_none() {
+    fn a_vector_without_usable_numbers_is_an_error() {
         let unit = Embedder {
             unit: true,
             ..PLAIN

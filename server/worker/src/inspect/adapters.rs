@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn models_of_other_kinds_take_none() {
+    fn only_text_models_take_adapters() {
         let mut metadata = ModelMetadata {
             kind: ModelKind::Embedding.into(),
             ..ModelMetadata::default()

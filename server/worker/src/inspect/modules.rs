@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_scaling_is_not_the_engines() {
+    fn the_last_normalization_is_no_step_of_the_engine() {
         let modules = read(&[
             module("", "Transformer"),
             module("1_Pooling", "Pooling"),

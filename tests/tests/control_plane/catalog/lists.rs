@@ -1,5 +1,7 @@
 //! ListModels.
 
+use std::collections::BTreeMap;
+
 use hangar_client::{
     inference::{
         RepositoryIndexRequest, grpc_inference_service_client::GrpcInferenceServiceClient,
@@ -99,66 +101,62 @@ async fn a_page_goes_on_where_the_one_before_ended_whatever_came_and_went() -> R
     Ok(())
 }
 
+/// Registers a model with these labels.
+async fn labelled(
+    server: &mut CatalogServer,
+    id: &str,
+    spec: ModelSpec,
+    labels: &[(&str, &str)],
+) -> Result<()> {
+    let request = CreateModelRequest {
+        spec: Some(ModelSpec {
+            labels: owned(labels),
+            ..spec
+        }),
+        ..new(id)
+    };
+    server.catalog.create_model(request).await?;
+    Ok(())
+}
+
+fn owned(labels: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let labels = labels.iter();
+    labels
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
 #[hangar_tests::test]
 async fn filters_find_what_matches_all_of_them() -> Result<()> {
+    const ANY: SourceKind = SourceKind::Unspecified;
     let mut server = CatalogServer::new().await?;
     let directory = server.fixtures.directory("m")?;
-    for (id, source, kind, labels) in [
-        ("demo", demo(), ModelKind::Text, &[("team", "a")][..]),
-        ("path", from(&directory), ModelKind::Text, &[("team", "b")]),
-        (
-            "both",
-            from(&directory),
-            ModelKind::Unspecified,
-            &[("team", "a"), ("tier", "1")],
-        ),
-    ] {
-        let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
-        let request = CreateModelRequest {
-            spec: Some(ModelSpec {
-                source,
-                kind: kind.into(),
-                labels: labels.iter().map(own).collect(),
-                ..ModelSpec::default()
-            }),
-            ..new(id)
-        };
-        server.catalog.create_model(request).await?;
-    }
-    let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-    let filter = |source: SourceKind, kind: ModelKind, labels: &[(String, String)]| ModelFilter {
+    let of = |source: Option<ModelSource>, kind: ModelKind| ModelSpec {
+        source,
+        kind: kind.into(),
+        ..ModelSpec::default()
+    };
+    let demo = of(demo(), ModelKind::Text);
+    labelled(&mut server, "demo", demo, &[("team", "a")]).await?;
+    let path = of(from(&directory), ModelKind::Text);
+    labelled(&mut server, "path", path, &[("team", "b")]).await?;
+    let both = of(from(&directory), ModelKind::Unspecified);
+    labelled(&mut server, "both", both, &[("team", "a"), ("tier", "1")]).await?;
+    let filter = |source: SourceKind, kind: ModelKind, labels: &[(&str, &str)]| ModelFilter {
         source: source.into(),
         kind: kind.into(),
-        labels: labels.iter().cloned().collect(),
+        labels: owned(labels),
     };
-    let (any_source, any_kind) = (SourceKind::Unspecified, ModelKind::Unspecified);
+    let any = ModelKind::Unspecified;
+    let tiered = [("team", ""), ("tier", "1")];
     for (filter, expected) in [
+        (filter(ANY, any, &[]), vec!["both", "demo", "path"]),
+        (filter(SourceKind::Path, any, &[]), vec!["both", "path"]),
+        (filter(ANY, ModelKind::Text, &[]), vec!["demo", "path"]),
+        (filter(ANY, any, &[("team", "a")]), vec!["both", "demo"]),
+        (filter(ANY, any, &tiered), vec!["both"]),
         (
-            filter(any_source, any_kind, &[]),
-            vec!["both", "demo", "path"],
-        ),
-        (
-            filter(SourceKind::Path, any_kind, &[]),
-            vec!["both", "path"],
-        ),
-        (
-            filter(any_source, ModelKind::Text, &[]),
-            vec!["demo", "path"],
-        ),
-        (
-            filter(any_source, any_kind, &[label("team", "a")]),
-            vec!["both", "demo"],
-        ),
-        (
-            filter(
-                any_source,
-                any_kind,
-                &[label("team", ""), label("tier", "1")],
-            ),
-            vec!["both"],
-        ),
-        (
-            filter(SourceKind::Demo, ModelKind::Text, &[label("team", "b")]),
+            filter(SourceKind::Demo, ModelKind::Text, &[("team", "b")]),
             vec![],
         ),
     ] {

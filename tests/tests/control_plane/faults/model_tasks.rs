@@ -183,25 +183,34 @@ async fn a_reload_whose_driver_panics_while_it_drains_fails() -> Result<()> {
     Ok(())
 }
 
-#[hangar_tests::test]
-async fn a_reservation_outlives_its_driver_until_the_worker_is_reaped() -> Result<()> {
-    let needy = Script {
+/// A model that takes 100 MiB.
+fn needy() -> Script {
+    Script {
         need_host_bytes: 100 * MIB,
         load: LoadScript {
             memory_bytes: 100 * MIB,
             ..LoadScript::default()
         },
         ..Script::gated()
-    };
-    let failpoints = Failpoints::new()?;
-    let server = TestServer::scripted()
-        .script(&needy)
-        .failpoints(&failpoints)
+    }
+}
+
+/// A server with room for one model that is [`needy`], which `m` is.
+async fn with_room_for_one(failpoints: &Failpoints) -> Result<TestServer> {
+    TestServer::scripted()
+        .script(&needy())
+        .failpoints(failpoints)
         .argument("--memory-limit")
         .argument("200MiB")
         .time("--kill-timeout", NEVER)
         .start()
-        .await?;
+        .await
+}
+
+#[hangar_tests::test]
+async fn a_reservation_outlives_its_driver_until_the_worker_is_reaped() -> Result<()> {
+    let failpoints = Failpoints::new()?;
+    let server = with_room_for_one(&failpoints).await?;
     let spec = ModelSpec {
         pinned: true,
         ..server.spec()
@@ -209,13 +218,7 @@ async fn a_reservation_outlives_its_driver_until_the_worker_is_reaped() -> Resul
     let load = server.client.load("m").spec(spec).wait().await?;
     let worker = load.status.context("a status")?.worker_pid;
     let mut transitions = server.follow("m").await?;
-    let other = server.fixtures.scripted("n", &needy)?;
-    let other = || {
-        server
-            .client
-            .load("n")
-            .spec(hangar_tests::server::spec(&other))
-    };
+    let (_, other) = server.script("n", &needy())?;
     let _gate = server.gate("token")?;
     let mut running = server.client.generate("m").prompt("x").stream().await?;
 
@@ -228,7 +231,7 @@ async fn a_reservation_outlives_its_driver_until_the_worker_is_reaped() -> Resul
         Code::Internal,
         ErrorReason::Internal,
     );
-    let refused = other().wait().await;
+    let refused = server.load("n", other.clone()).await;
     assert!(processes::exists(worker));
     refusal(
         refused,
@@ -238,7 +241,7 @@ async fn a_reservation_outlives_its_driver_until_the_worker_is_reaped() -> Resul
 
     drop(blocked);
     assert_failed(&transitions.until(Failed).await?, worker);
-    other().wait().await?;
+    server.load("n", other).await?;
     Ok(())
 }
 

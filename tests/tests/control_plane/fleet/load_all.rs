@@ -8,7 +8,6 @@ use hangar_client::{
     v1::{ErrorReason, LoadModelRequest, MemoryHint, ModelLoad, ModelSpec, ModelState},
 };
 use hangar_tests::{
-    fixtures::Fixtures,
     processes,
     refusals::wrong_fields,
     scripted::{LoadKind, LoadScript, ReadyKind, Script},
@@ -62,11 +61,10 @@ async fn load_all_answers_for_each_model() -> Result<()> {
     Ok(())
 }
 
-#[hangar_tests::test]
-async fn models_of_one_load_all_do_not_evict_each_other() -> Result<()> {
-    let fixtures = Fixtures::new()?;
+/// A server with room for the models `idle` and `small` together, or for `big` alone; all were loaded once, and are
+/// no more.
+async fn with_room_for_some() -> Result<TestServer> {
     let options = TestServer::scripted()
-        .fixtures(&fixtures)
         .argument("--memory-limit")
         .argument((512_u64 << 20).to_string());
     let server = options.start().await?;
@@ -90,22 +88,17 @@ async fn models_of_one_load_all_do_not_evict_each_other() -> Result<()> {
         server.client.unload(model).send().await?;
     }
     let (_, spec) = server.script("big", &Script::default())?;
-    let big = server
-        .client
-        .load("big")
-        .spec(sized(spec, 400))
-        .send()
-        .await?;
-    assert!(!big.already_loaded);
+    let big = server.client.load("big").spec(sized(spec, 400));
+    assert!(!big.send().await?.already_loaded);
     server.client.unload("big").send().await?;
-    let pid = server
-        .client
-        .load("idle")
-        .wait()
-        .await?
-        .status
-        .unwrap_or_default()
-        .worker_pid;
+    Ok(server)
+}
+
+#[hangar_tests::test]
+async fn models_of_one_load_all_do_not_evict_each_other() -> Result<()> {
+    let server = with_room_for_some().await?;
+    let idle = server.client.load("idle").wait().await?;
+    let pid = idle.status.unwrap_or_default().worker_pid;
 
     let loads = server.stubs.load(all()).await?.loads;
     assert_eq!(ids(&loads), ["big", "idle", "small"]);

@@ -55,7 +55,7 @@ async fn server() -> Result<TestServer> {
 }
 
 #[hangar_tests::test]
-async fn refused_loads_unloads_and_deletes_write_nothing() -> Result<()> {
+async fn refused_unloads_and_deletes_write_nothing() -> Result<()> {
     let server = server().await?;
     let client = &server.client;
     let before = catalog(&server)?;
@@ -63,7 +63,6 @@ async fn refused_loads_unloads_and_deletes_write_nothing() -> Result<()> {
         assert_eq!(catalog(&server)?, before);
         anyhow::Ok(())
     };
-
     refusal(
         client.unload("m").send().await,
         Code::FailedPrecondition,
@@ -81,6 +80,18 @@ async fn refused_loads_unloads_and_deletes_write_nothing() -> Result<()> {
         assert!(deleted.is_err(), "{id}");
         kept()?;
     }
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn refused_loads_write_nothing() -> Result<()> {
+    let server = server().await?;
+    let client = &server.client;
+    let before = catalog(&server)?;
+    let kept = || {
+        assert_eq!(catalog(&server)?, before);
+        anyhow::Ok(())
+    };
     let other = ModelSpec {
         context_length: 77,
         ..spec(&server.fixtures.scripted("m", &Script::default())?)

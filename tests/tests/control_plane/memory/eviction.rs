@@ -9,6 +9,7 @@ use hangar_client::{
         DesiredState::Loaded,
         ErrorReason, ModelSpec,
         ModelState::{Draining, Ready, Unloaded},
+        ModelStatus,
         SuspendReason::Evicted,
     },
 };
@@ -16,7 +17,7 @@ use hangar_tests::{
     background::Background,
     refusals::refusal,
     scripted::{GenerateScript, LoadScript, Script},
-    server::{TestServer, TestServerBuilder, spec},
+    server::{TestServer, spec},
 };
 use tonic::Code;
 
@@ -111,62 +112,55 @@ fn hundred() -> Script {
     }
 }
 
+/// A server with room for two models of a [`hundred`].
+async fn with_room_for_two() -> Result<TestServer> {
+    let options = TestServer::scripted().script(&hundred());
+    let options = options.argument("--memory-limit").argument("260MiB");
+    options.start().await
+}
+
+/// The load of another model of a [`hundred`].
+fn other(server: &TestServer, id: &str, priority: i32) -> Result<Load> {
+    let spec = ModelSpec {
+        priority,
+        ..spec(&server.fixtures.scripted(id, &hundred())?)
+    };
+    Ok(server.client.load(id).spec(spec))
+}
+
+/// Waits until the model `m` answers so many requests.
+async fn in_flight(server: &TestServer, requests: u32) -> Result<()> {
+    let is_so = |status: &ModelStatus| status.in_flight == requests;
+    server
+        .info_when(|info| info.status.as_ref().is_some_and(is_so))
+        .await?;
+    Ok(())
+}
+
 #[hangar_tests::test]
 async fn a_busy_model_is_not_evicted_and_neither_is_one_of_higher_priority() -> Result<()> {
-    let low_limit =
-        |options: TestServerBuilder| options.argument("--memory-limit").argument("260MiB");
-    let server = TestServer::scripted()
-        .script(&hundred())
-        .with(low_limit)
-        .start()
-        .await?;
-    let other = |id: &str, priority| -> Result<Load> {
-        let spec = ModelSpec {
-            priority,
-            ..spec(&server.fixtures.scripted(id, &hundred())?)
-        };
-        Ok(server.client.load(id).spec(spec))
-    };
+    let server = with_room_for_two().await?;
     server.ready().await?;
-    other("important", 1)?.wait().await?;
+    other(&server, "important", 1)?.wait().await?;
     let gate = server.gate("token")?;
     let answer = server.client.generate("m").prompt("x").max_tokens(3);
     let answer = Background::start(answer.text());
-    server
-        .info_when(|info| {
-            info.status
-                .as_ref()
-                .is_some_and(|status| status.in_flight == 1)
-        })
-        .await?;
-    let refused = other("c", 0)?.wait().await;
+    in_flight(&server, 1).await?;
+    let refused = other(&server, "c", 0)?.wait().await;
     let (code, reason) = (Code::ResourceExhausted, ErrorReason::InsufficientMemory);
     refusal(refused, code, reason);
     // For somebody of its own rank it has to go; the busy one does not.
     let mut important = server.follow("important").await?;
     let mut busy = server.follow("m").await?;
-    other("d", 1)?.wait().await?;
+    other(&server, "d", 1)?.wait().await?;
     important.until(Unloaded).await?;
     gate.open()?;
-    assert_eq!(
-        answer
-            .end()
-            .await??
-            .done
-            .usage
-            .map(|usage| usage.completion_tokens),
-        Some(3)
-    );
-    server
-        .info_when(|info| {
-            info.status
-                .as_ref()
-                .is_some_and(|status| status.in_flight == 0)
-        })
-        .await?;
+    let usage = answer.end().await??.done.usage;
+    assert_eq!(usage.map(|usage| usage.completion_tokens), Some(3));
+    in_flight(&server, 0).await?;
     assert_eq!(busy.current().map(|status| status.state()), Some(Ready));
     // No longer busy, it goes.
-    other("c", 0)?.wait().await?;
+    other(&server, "c", 0)?.wait().await?;
     assert_eq!(busy.next().await?.suspend_reason(), Evicted);
     Ok(())
 }

@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[hangar_tests::test]
-    fn unacknowledged_changes_may_be_either() {
+    fn unacknowledged_changes_may_have_happened_or_not() {
         for seen in [known(1), known(2)] {
             assert!(settled(Some(known(1)), Some(Change::Update(2)), Some(seen)));
         }

@@ -8,7 +8,6 @@ use hangar_client::{
     v1::{ErrorReason, InfoView, ModelState, Session},
 };
 use hangar_tests::{
-    fixtures::Fixtures,
     http,
     refusals::{refusal, wrong_fields},
     scripted::Script,
@@ -24,21 +23,28 @@ async fn named(server: &TestServer, name: &str, ttl: Duration) -> Result<Session
     server.client.create_session_as(name, ttl).await
 }
 
+/// What a server shows after the event to everybody who asks: metrics, its log and its files.
+async fn shown(server: &TestServer) -> Result<String> {
+    let mut shown = http::get(server.ops_listen(), "/metrics").await?.body;
+    shown.push_str(&server.log()?);
+    for entry in std::fs::read_dir(server.data_dir())? {
+        let path = entry?.path();
+        if path.is_file() {
+            shown.push_str(&String::from_utf8_lossy(&std::fs::read(path)?));
+        }
+    }
+    Ok(shown)
+}
+
 #[hangar_tests::test]
 async fn others_see_a_sessions_name_and_never_its_id() -> Result<()> {
-    let fixtures = Fixtures::new()?;
-    let options = TestServer::scripted()
-        .fixtures(&fixtures)
-        .argument("--log")
-        .argument("trace");
+    let options = TestServer::scripted().argument("--log").argument("trace");
     let server = options.start().await?;
     let mut watch = server.client.watch().stream();
     let mut seen = format!("{:?}", watch.next().await.context("a snapshot")??);
     let ttl = Duration::from_secs(60);
-    let (held, other) = (
-        named(&server, "nightly", ttl).await?,
-        named(&server, "", ttl).await?,
-    );
+    let held = named(&server, "nightly", ttl).await?;
+    let other = named(&server, "", ttl).await?;
     let (_, spec) = server.script("m", &Script::default())?;
     load(&server, &held, "m", spec.clone()).await?;
     load(&server, &other, "m", spec).await?;
@@ -53,24 +59,6 @@ async fn others_see_a_sessions_name_and_never_its_id() -> Result<()> {
     assert!(held.holder.starts_with("session/nightly-"), "{held:?}");
     seen.push_str(&reported);
 
-    // Neither a name nor a part of it opens anything.
-    for key in [
-        held.holder.as_str(),
-        held.holder.trim_start_matches("session/"),
-    ] {
-        let guess = Session {
-            session_id: key.to_owned(),
-            ..Session::default()
-        };
-        let refused = server.stubs.close(key).await;
-        refusal(refused, Code::NotFound, ErrorReason::SessionNotFound);
-        let refused = server
-            .stubs
-            .load(load_for(&guess, "m", server.llama_spec()?))
-            .await;
-        refusal(refused, Code::NotFound, ErrorReason::SessionNotFound);
-    }
-
     server.stubs.close(&held.session_id).await?;
     let closed = server.stubs.session(&held.session_id).await;
     let closed = refusal(closed, Code::NotFound, ErrorReason::SessionNotFound);
@@ -83,16 +71,33 @@ async fn others_see_a_sessions_name_and_never_its_id() -> Result<()> {
             break;
         }
     }
-    seen.push_str(&http::get(server.ops_listen(), "/metrics").await?.body);
-    seen.push_str(&server.log()?);
-    for entry in std::fs::read_dir(server.data_dir())? {
-        let path = entry?.path();
-        if path.is_file() {
-            seen.push_str(&String::from_utf8_lossy(&std::fs::read(path)?));
-        }
-    }
+    seen.push_str(&shown(&server).await?);
     for session in [held, other] {
         assert!(!seen.contains(&session.session_id), "{seen}");
+    }
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn neither_a_sessions_name_nor_a_part_of_it_opens_anything() -> Result<()> {
+    let server = TestServer::scripted().start().await?;
+    let held = named(&server, "nightly", Duration::from_secs(60)).await?;
+    let (_, spec) = server.script("m", &Script::default())?;
+    load(&server, &held, "m", spec).await?;
+    let other = server.llama_spec()?;
+    for key in [
+        held.holder.as_str(),
+        held.holder.trim_start_matches("session/"),
+    ] {
+        let guess = Session {
+            session_id: key.to_owned(),
+            ..Session::default()
+        };
+        let refused = server.stubs.close(key).await;
+        refusal(refused, Code::NotFound, ErrorReason::SessionNotFound);
+        let load = load_for(&guess, "m", other.clone());
+        let refused = server.stubs.load(load).await;
+        refusal(refused, Code::NotFound, ErrorReason::SessionNotFound);
     }
     Ok(())
 }

@@ -48,18 +48,16 @@ fn state(metrics: &Metrics, state: &str) -> Option<f64> {
 }
 
 #[hangar_tests::test]
-async fn a_dropped_stream_is_counted_as_cancelled() -> Result<()> {
+async fn an_answer_that_is_dropped_is_counted_as_cancelled() -> Result<()> {
     let generate = GenerateScript {
         gate: Some("token".into()),
         ..GenerateScript::default()
     };
-    let server = TestServer::scripted()
-        .script(&Script {
-            generate,
-            ..Script::default()
-        })
-        .start()
-        .await?;
+    let script = Script {
+        generate,
+        ..Script::default()
+    };
+    let server = TestServer::scripted().script(&script).start().await?;
     let gate = server.gate("token")?;
     server.ready().await?;
     let mut dropped = server.client.generate("m").prompt("x").stream().await?;
@@ -72,13 +70,17 @@ async fn a_dropped_stream_is_counted_as_cancelled() -> Result<()> {
     metrics_when(&server, cancelled).await?;
 
     gate.open()?;
-    server
-        .client
-        .generate("m")
-        .prompt("x")
-        .max_tokens(2)
-        .text()
-        .await?;
+    let answer = server.client.generate("m").prompt("x").max_tokens(2);
+    answer.text().await?;
+    let answered = |m: &Metrics| calls(m, GENERATE, "OK") == 1.0;
+    let metrics = metrics_when(&server, answered).await?;
+    assert_eq!(calls(&metrics, GENERATE, "CANCELLED"), 1.0);
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn a_watch_is_counted_while_it_runs_and_as_cancelled_once_it_is_dropped() -> Result<()> {
+    let server = TestServer::scripted().start().await?;
     let mut watch = server.client.watch().stream();
     watch.next().await.context("no snapshot")??;
     let watched = |m: &Metrics| m.value("hangar_watch_subscribers", &[]) == Some(1.0);
@@ -86,22 +88,29 @@ async fn a_dropped_stream_is_counted_as_cancelled() -> Result<()> {
     drop(watch);
     let unwatched = |m: &Metrics| m.value("hangar_watch_subscribers", &[]) == Some(0.0);
     let ended = |m: &Metrics| calls(m, WATCH, "CANCELLED") == 1.0 && unwatched(m);
-    let metrics = metrics_when(&server, ended).await?;
-    assert_eq!(calls(&metrics, GENERATE, "CANCELLED"), 1.0);
-    assert_eq!(calls(&metrics, GENERATE, "OK"), 1.0);
+    metrics_when(&server, ended).await?;
+    Ok(())
+}
 
-    assert!(
-        server
-            .client
-            .generate("nope")
-            .prompt("x")
-            .text()
-            .await
-            .is_err()
-    );
+#[hangar_tests::test]
+async fn a_refused_call_is_counted_with_its_code() -> Result<()> {
+    let server = TestServer::scripted().start().await?;
+    let refused = server.client.generate("nope").prompt("x").text().await;
+    assert!(refused.is_err());
     let metrics = Metrics::of(server.ops_listen()).await?;
     assert_eq!(calls(&metrics, GENERATE, "NOT_FOUND"), 1.0);
     Ok(())
+}
+
+/// Makes sure that the model is in this state, in no other, and that every state is shown.
+fn assert_only_state(metrics: &Metrics, name: &str) {
+    assert_eq!(state(metrics, name), Some(1.0), "{name}");
+    let sum = metrics.value("hangar_model_state", &[M]);
+    assert_eq!(sum, Some(1.0), "one state");
+    // All but the one for what is not said.
+    let states = (1..).map_while(|state| ModelState::try_from(state).ok());
+    let shown = metrics.matching("hangar_model_state", &[M]).len();
+    assert_eq!(shown, states.count());
 }
 
 #[hangar_tests::test]
@@ -112,21 +121,10 @@ async fn metrics_of_a_model_come_and_go_with_its_worker() -> Result<()> {
     let before = Metrics::of(server.ops_listen()).await?;
     assert!(before.matching("hangar_model_state", &[M]).is_empty());
 
-    client
-        .load("m")
-        .spec(spec(&fixtures.long_llama()?))
-        .wait()
-        .await?;
+    let load = client.load("m").spec(spec(&fixtures.llama()?));
+    load.wait().await?;
     let metrics = metrics_when(&server, |m| state(m, "ready") == Some(1.0)).await?;
-    // All but the one for what is not said.
-    let states = (1..).map_while(|state| ModelState::try_from(state).ok());
-    let shown = metrics.matching("hangar_model_state", &[M]).len();
-    assert_eq!(shown, states.count());
-    assert_eq!(
-        metrics.value("hangar_model_state", &[M]),
-        Some(1.0),
-        "one state"
-    );
+    assert_only_state(&metrics, "ready");
     let host = metrics.value("hangar_model_memory_bytes", &[M, ("type", "host")]);
     assert!(host.is_some_and(|bytes| bytes > 1e6), "{host:?}");
     let load = "hangar_model_load_duration_seconds_count";
@@ -135,24 +133,32 @@ async fn metrics_of_a_model_come_and_go_with_its_worker() -> Result<()> {
         assert_eq!(metrics.value(load, &labels), Some(1.0), "{phase}");
     }
 
-    let mut running = client
-        .generate("m")
-        .prompt("x")
-        .max_tokens(16_000)
-        .stream()
-        .await?;
+    client.unload("m").send().await?;
+    let metrics = metrics_when(&server, |m| state(m, "unloaded") == Some(1.0)).await?;
+    assert_only_state(&metrics, "unloaded");
+    let memory = metrics.matching("hangar_model_memory_bytes", &[M]);
+    assert!(memory.is_empty(), "{memory:?}");
+    assert_eq!(metrics.value("hangar_model_in_flight", &[M]), Some(0.0));
+    assert_eq!(metrics.value("hangar_model_queue_depth", &[M]), Some(0.0));
+    let unload = "hangar_model_unload_duration_seconds_count";
+    assert_eq!(metrics.value(unload, &[M]), Some(1.0));
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn requests_are_counted_while_they_run_and_timed_once_they_are_answered() -> Result<()> {
+    let server = TestServer::long(|_| ()).await?;
+    let running = server.client.generate("m").prompt("x").max_tokens(16_000);
+    let mut running = running.stream().await?;
     running.next().await.context("no token")??;
     let busy = |m: &Metrics| m.value("hangar_model_in_flight", &[M]) == Some(1.0);
     metrics_when(&server, busy).await?;
     drop(running);
     let idle = |m: &Metrics| m.value("hangar_model_in_flight", &[M]) == Some(0.0);
     metrics_when(&server, idle).await?;
-    client
-        .generate("m")
-        .message("user", "hello")
-        .max_tokens(5)
-        .text()
-        .await?;
+
+    let chat = server.client.generate("m").message("user", "hello");
+    chat.max_tokens(5).text().await?;
     let answered = |m: &Metrics| {
         let labels = [M, ("type", "completion")];
         m.value("hangar_model_tokens_total", &labels) >= Some(5.0)
@@ -170,23 +176,9 @@ async fn metrics_of_a_model_come_and_go_with_its_worker() -> Result<()> {
         let name = format!("gen_ai_server_{name}_seconds_count");
         assert_eq!(metrics.value(&name, &chat), Some(1.0), "{name}");
     }
-
-    client.unload("m").send().await?;
+    server.client.unload("m").send().await?;
     let metrics = metrics_when(&server, |m| state(m, "unloaded") == Some(1.0)).await?;
-    assert_eq!(
-        metrics.value("hangar_model_state", &[M]),
-        Some(1.0),
-        "one state"
-    );
-    assert!(
-        metrics
-            .matching("hangar_model_memory_bytes", &[M])
-            .is_empty()
-    );
     assert_eq!(metrics.value("hangar_model_in_flight", &[M]), Some(0.0));
-    assert_eq!(metrics.value("hangar_model_queue_depth", &[M]), Some(0.0));
-    let unload = "hangar_model_unload_duration_seconds_count";
-    assert_eq!(metrics.value(unload, &[M]), Some(1.0));
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use hangar_client::{
 use hangar_tests::{
     fixtures::Fixtures,
     refusals::{refusal, wrong_fields},
-    server::{TestServer, spec},
+    server::TestServer,
 };
 use prost_types::Duration;
 use tonic::{Code, Request};
@@ -248,54 +248,28 @@ async fn a_request_beyond_the_servers_limit_is_refused_and_the_server_goes_on() 
         .fixtures(&fixtures)
         .argument("--max-request-bytes")
         .argument("64KiB");
-    let server = options.start().await?;
-    let client = server.connect().await?;
-    client
-        .load("m")
-        .spec(spec(&fixtures.llama()?))
-        .wait()
-        .await?;
+    let server = options.serving(&fixtures.llama()?, |_| ()).await?;
+    let client = &server.client;
     let text = client.tokenize("m", "x".repeat(60 << 10)).send().await?;
     assert_eq!(text.len(), 60 << 10);
-    let answers = [
-        client
-            .tokenize("m", "x".repeat(65 << 10))
-            .send()
-            .await
-            .map(|_| ()),
-        client
-            .generate("m")
-            .prompt("x".repeat(30 << 20))
-            .text()
-            .await
-            .map(|_| ()),
-        client.load("x".repeat(1 << 20)).send().await.map(|_| ()),
-        client
-            .watch()
-            .model("x".repeat(1 << 20))
-            .stream()
-            .next()
-            .await
-            .context("an answer")?
-            .map(|_| ()),
-    ];
-    for answer in answers {
-        assert_eq!(
-            answer.err().map(|error| error.code()),
-            Some(Code::OutOfRange)
-        );
+    let long = "x".repeat(1 << 20);
+    let tokens = client.tokenize("m", "x".repeat(65 << 10)).send().await;
+    let answer = client.generate("m").prompt("x".repeat(30 << 20));
+    let answer = answer.text().await;
+    let load = client.load(&*long).send().await;
+    let mut watch = client.watch().model(&*long).stream();
+    let event = watch.next().await.context("an answer")?;
+    for refused in [
+        tokens.map(drop),
+        answer.map(drop),
+        load.map(drop),
+        event.map(drop),
+    ] {
+        let code = refused.err().map(|error| error.code());
+        assert_eq!(code, Some(Code::OutOfRange));
     }
-    assert_eq!(
-        client
-            .generate("m")
-            .prompt("x")
-            .max_tokens(3)
-            .text()
-            .await?
-            .text
-            .len(),
-        3
-    );
+    let short = client.generate("m").prompt("x").max_tokens(3);
+    assert_eq!(short.text().await?.text.len(), 3);
     Ok(())
 }
 

@@ -198,30 +198,33 @@ async fn several_answers_are_those_of_their_seeds() -> Result<()> {
     Ok(())
 }
 
+/// The tokens of a prompt, and an answer to it with likelihoods.
+async fn answered(server: &TestServer, prompt: &str) -> Result<(Vec<u32>, Vec<TokenLogprob>)> {
+    let request = server.greedy(prompt).max_tokens(12).logprobs(2);
+    let (chunks, _) = all(request).await?;
+    let answer = chunks.into_iter().flat_map(|chunk| chunk.logprobs);
+    let tokens = server.client.tokenize("m", prompt).add_special_tokens();
+    Ok((tokens.send().await?, answer.collect()))
+}
+
+/// A short answer to these tokens, always the same.
+fn greedy_to(server: &TestServer, tokens: &[u32]) -> Generate {
+    let request = server
+        .client
+        .generate("m")
+        .prompt_token_ids(tokens.to_vec());
+    request.temperature(0.0).max_tokens(3)
+}
+
 #[hangar_tests::test]
 async fn the_prompts_tokens_are_as_likely_as_they_were_as_an_answer() -> Result<()> {
     let server = TestServer::tiny().await?;
-    let (chunks, _) = all(server.greedy("Hello").max_tokens(12).logprobs(2)).await?;
-    let answer: Vec<TokenLogprob> = chunks
-        .into_iter()
-        .flat_map(|chunk| chunk.logprobs)
-        .collect();
-    let mut tokens = server
-        .client
-        .tokenize("m", "Hello")
-        .add_special_tokens()
-        .send()
-        .await?;
+    let (mut tokens, answer) = answered(&server, "Hello").await?;
     let before = tokens.len();
     tokens.extend(answer.iter().map(|token| token.token_id));
-    let again = server
-        .client
-        .generate("m")
-        .prompt_token_ids(tokens.clone())
-        .temperature(0.0)
-        .max_tokens(3);
-    let again = again.with(|request| (request.prompt_logprobs, request.top_logprobs) = (true, 2));
-    let (chunks, done) = all(again).await?;
+    let again = greedy_to(&server, &tokens)
+        .with(|request| (request.prompt_logprobs, request.top_logprobs) = (true, 2));
+    let (chunks, _) = all(again).await?;
     let of_prompt: Vec<TokenLogprob> = chunks
         .iter()
         .flat_map(|chunk| chunk.prompt_logprobs.clone())
@@ -240,20 +243,31 @@ async fn the_prompts_tokens_are_as_likely_as_they_were_as_an_answer() -> Result<
         .iter()
         .rposition(|chunk| !chunk.prompt_logprobs.is_empty());
     assert!(last <= first, "the prompt comes first");
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn likelihoods_of_a_prompt_change_neither_its_answer_nor_its_usage() -> Result<()> {
+    let server = TestServer::tiny().await?;
+    let (mut tokens, answer) = answered(&server, "Hello").await?;
+    tokens.extend(answer.iter().map(|token| token.token_id));
+    let likely = greedy_to(&server, &tokens)
+        .with(|request| (request.prompt_logprobs, request.top_logprobs) = (true, 2));
+    let (chunks, done) = all(likely).await?;
     let usage = done.usage.context("usage")?;
     assert_eq!(
         (usage.prompt_tokens as usize, usage.completion_tokens),
         (tokens.len(), 3)
     );
-    let plain = server
-        .client
-        .generate("m")
-        .prompt_token_ids(tokens)
-        .temperature(0.0)
-        .max_tokens(3);
-    let plain = plain.text().await?;
     let text: String = chunks.iter().map(|chunk| chunk.text.as_str()).collect();
+    let plain = greedy_to(&server, &tokens).text().await?;
     assert_eq!(plain.text, text);
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn the_end_of_a_message_is_a_token_of_its_own() -> Result<()> {
+    let server = TestServer::tiny().await?;
     assert_eq!(EOS, token(&server, "<|im_end|>").await?);
     Ok(())
 }

@@ -110,67 +110,13 @@ fn changed(fixtures: &Fixtures, file: &str, change: Option<(&str, Value)>) -> Re
     Ok(directory)
 }
 
-#[hangar_tests::test]
-async fn files_that_do_not_belong_together_are_refused_before_a_load() -> Result<()> {
-    const CONFIG: &str = "config.json";
-    const PREPROCESSOR: &str = "preprocessor_config.json";
-    const PROCESSOR: &str = "processor_config.json";
+/// A file, what is changed in it, and words of the refusal; the file is missing for `None`.
+type Broken = (&'static str, Option<(&'static str, Value)>, &'static str);
+
+/// Makes sure that each of these is refused before a load, and that a sound model beside them answers as it did.
+async fn assert_refused<const N: usize>(cases: [Broken; N]) -> Result<()> {
     let server = TestServer::gemma().await?;
     let before = server.answer_to([picture(1)?]).await?.text;
-    let cases = [
-        (PROCESSOR, None, "image_seq_length"),
-        (
-            PROCESSOR,
-            Some(("/image_seq_length", json!(9))),
-            "image_seq_length",
-        ),
-        (
-            PREPROCESSOR,
-            Some(("/do_rescale", json!(null))),
-            "do_rescale",
-        ),
-        (
-            PREPROCESSOR,
-            Some(("/do_resize", json!("yes"))),
-            PREPROCESSOR,
-        ),
-        (PREPROCESSOR, Some(("/resample", json!(77))), "filter"),
-        (PREPROCESSOR, Some(("/size/width", json!(64))), "32 x 32"),
-        (
-            PREPROCESSOR,
-            Some(("/image_mean", json!([0.5]))),
-            PREPROCESSOR,
-        ),
-        (
-            PREPROCESSOR,
-            Some(("/do_pan_and_scan", json!(true))),
-            "pan and scan",
-        ),
-        (
-            CONFIG,
-            Some(("/image_token_index", json!(5))),
-            "image_token_index",
-        ),
-        (CONFIG, Some(("/mm_tokens_per_image", json!(5))), "evenly"),
-        (
-            CONFIG,
-            Some(("/vision_config/patch_size", json!(0))),
-            "evenly",
-        ),
-        (
-            CONFIG,
-            Some(("/vision_config/hidden_size", json!(48))),
-            "belong together",
-        ),
-        (
-            CONFIG,
-            Some((
-                "/architectures/0",
-                json!("Idefics2ForConditionalGeneration"),
-            )),
-            "Gemma3ForConditionalGeneration",
-        ),
-    ];
     for (n, (file, change, words)) in cases.into_iter().enumerate() {
         let path = changed(&server.fixtures, file, change)?;
         let load = server.client.load(format!("broken-{n}")).spec(spec(&path));
@@ -183,6 +129,57 @@ async fn files_that_do_not_belong_together_are_refused_before_a_load() -> Result
     }
     assert_eq!(server.answer_to([picture(1)?]).await?.text, before);
     Ok(())
+}
+
+#[hangar_tests::test]
+async fn a_preparation_of_images_that_is_unknown_or_does_not_fit_is_refused() -> Result<()> {
+    const FILE: &str = "preprocessor_config.json";
+    let changed = |field: &'static str, value: Value| Some((field, value));
+    assert_refused([
+        (FILE, None, FILE),
+        (FILE, changed("/do_rescale", json!(null)), "do_rescale"),
+        (FILE, changed("/do_resize", json!("yes")), FILE),
+        (FILE, changed("/resample", json!(77)), "filter"),
+        (FILE, changed("/size/width", json!(64)), "32 x 32"),
+        (FILE, changed("/image_mean", json!([0.5])), FILE),
+        (
+            FILE,
+            changed("/do_pan_and_scan", json!(true)),
+            "pan and scan",
+        ),
+    ])
+    .await
+}
+
+#[hangar_tests::test]
+async fn a_processor_that_does_not_say_how_many_tokens_an_image_has_is_refused() -> Result<()> {
+    const FILE: &str = "processor_config.json";
+    const FIELD: &str = "/image_seq_length";
+    assert_refused([
+        (FILE, None, "image_seq_length"),
+        (FILE, Some((FIELD, json!(9))), "image_seq_length"),
+    ])
+    .await
+}
+
+#[hangar_tests::test]
+async fn a_configuration_whose_parts_do_not_belong_together_is_refused() -> Result<()> {
+    let changed = |field: &'static str, value: Value| ("config.json", Some((field, value)));
+    let other = json!("Idefics2ForConditionalGeneration");
+    let cases = [
+        (changed("/image_token_index", json!(5)), "image_token_index"),
+        (changed("/mm_tokens_per_image", json!(5)), "evenly"),
+        (changed("/vision_config/patch_size", json!(0)), "evenly"),
+        (
+            changed("/vision_config/hidden_size", json!(48)),
+            "belong together",
+        ),
+        (
+            changed("/architectures/0", other),
+            "Gemma3ForConditionalGeneration",
+        ),
+    ];
+    assert_refused(cases.map(|((file, change), words)| (file, change, words))).await
 }
 
 #[hangar_tests::test]

@@ -179,52 +179,11 @@ async fn a_stream_gives_one_response_to_each_request() -> Result<()> {
     Ok(())
 }
 
-#[hangar_tests::test]
-async fn wrong_tensors_are_refused_by_name() -> Result<()> {
+/// Makes sure that each of these requests is refused, with this field.
+async fn assert_refused<const N: usize>(requests: [(ModelInferRequest, &str); N]) -> Result<()> {
     let server = served(Embedding::Qwen3).await?;
     let mut stub = server.stub();
-    let shape = |shape: &[i64]| InferInputTensor {
-        shape: shape.to_vec(),
-        ..texts(&["a", "b"])
-    };
-    let mut number = texts(&["a"]);
-    number.datatype = "FP32".into();
-    let mut both = raw(ask(vec![texts(&["a"])]));
-    both.inputs[0].contents = texts(&["a"]).contents;
-    let mut short = raw(ask(vec![texts(&["abc"])]));
-    short.raw_input_contents[0].truncate(6);
-    let mut bad = ask(vec![texts(&["a"])]);
-    let contents = bad.inputs[0].contents.as_mut().context("contents")?;
-    contents.bytes_contents[0] = vec![0xff].into();
-    let mut unknown = ask(vec![texts(&["a"])]);
-    unknown.outputs.push(output("text_output"));
-    let mut sampled = ask(vec![texts(&["a"])]);
-    let heat = parameter(ParameterChoice::DoubleParam(0.5));
-    sampled.parameters.insert("temperature".into(), heat);
-    let many = vec!["a"; 1025];
-    for (request, field) in [
-        (ask(vec![]), "inputs"),
-        (ask(vec![texts(&["a"]), texts(&["b"])]), "inputs"),
-        (
-            ask(vec![texts(&["a"]), flag("stream", true)]),
-            "inputs[1].name",
-        ),
-        (ask(vec![text("prompt", "a")]), "inputs[0].name"),
-        (ask(vec![shape(&[])]), "inputs[0].shape"),
-        (ask(vec![shape(&[0])]), "inputs[0].shape"),
-        (ask(vec![shape(&[-1])]), "inputs[0].shape"),
-        (ask(vec![shape(&[1, 2])]), "inputs[0].shape"),
-        (ask(vec![shape(&[i64::MAX])]), "inputs[0].shape"),
-        (ask(vec![shape(&[3])]), "inputs[0].contents"),
-        (ask(vec![number]), "inputs[0].datatype"),
-        (both, "inputs[0].contents"),
-        (short, "raw_input_contents[0]"),
-        (bad, "inputs"),
-        (unknown, "outputs[0].name"),
-        (sampled, "parameters"),
-        (ask(vec![texts(&["a", ""])]), "inputs[1]"),
-        (ask(vec![texts(&many)]), "inputs"),
-    ] {
+    for (request, field) in requests {
         let shown = format!("{field} {:?}", request.inputs.first().map(|i| &i.shape));
         let status = stub.model_infer(request).await.err().context(shown)?;
         assert_eq!(
@@ -233,6 +192,76 @@ async fn wrong_tensors_are_refused_by_name() -> Result<()> {
         );
         assert_eq!(fields(&status), [field], "{status:?}");
     }
+    stub.model_infer(ask(vec![texts(&["a"])])).await?;
+    Ok(())
+}
+
+#[hangar_tests::test]
+async fn a_tensor_of_another_shape_or_type_is_refused_by_its_field() -> Result<()> {
+    let shape = |shape: &[i64]| {
+        ask(vec![InferInputTensor {
+            shape: shape.to_vec(),
+            ..texts(&["a", "b"])
+        }])
+    };
+    let mut number = texts(&["a"]);
+    number.datatype = "FP32".into();
+    assert_refused([
+        (shape(&[]), "inputs[0].shape"),
+        (shape(&[0]), "inputs[0].shape"),
+        (shape(&[-1]), "inputs[0].shape"),
+        (shape(&[1, 2]), "inputs[0].shape"),
+        (shape(&[i64::MAX]), "inputs[0].shape"),
+        (shape(&[3]), "inputs[0].contents"),
+        (ask(vec![number]), "inputs[0].datatype"),
+    ])
+    .await
+}
+
+#[hangar_tests::test]
+async fn tensors_that_are_missing_unknown_or_too_many_are_refused_by_name() -> Result<()> {
+    let mut unknown = ask(vec![texts(&["a"])]);
+    unknown.outputs.push(output("text_output"));
+    let mut sampled = ask(vec![texts(&["a"])]);
+    let heat = parameter(ParameterChoice::DoubleParam(0.5));
+    sampled.parameters.insert("temperature".into(), heat);
+    let two = vec![texts(&["a"]), texts(&["b"])];
+    let flagged = vec![texts(&["a"]), flag("stream", true)];
+    assert_refused([
+        (ask(vec![]), "inputs"),
+        (ask(two), "inputs"),
+        (ask(flagged), "inputs[1].name"),
+        (ask(vec![text("prompt", "a")]), "inputs[0].name"),
+        (unknown, "outputs[0].name"),
+        (sampled, "parameters"),
+    ])
+    .await
+}
+
+#[hangar_tests::test]
+async fn contents_that_are_no_texts_or_too_many_are_refused_by_their_field() -> Result<()> {
+    let mut both = raw(ask(vec![texts(&["a"])]));
+    both.inputs[0].contents = texts(&["a"]).contents;
+    let mut short = raw(ask(vec![texts(&["abc"])]));
+    short.raw_input_contents[0].truncate(6);
+    let mut bad = ask(vec![texts(&["a"])]);
+    let contents = bad.inputs[0].contents.as_mut().context("contents")?;
+    contents.bytes_contents[0] = vec![0xff].into();
+    let many = vec!["a"; 1025];
+    assert_refused([
+        (both, "inputs[0].contents"),
+        (short, "raw_input_contents[0]"),
+        (bad, "inputs"),
+        (ask(vec![texts(&["a", ""])]), "inputs[1]"),
+        (ask(vec![texts(&many)]), "inputs"),
+    ])
+    .await
+}
+
+#[hangar_tests::test]
+async fn a_text_that_is_longer_than_the_context_is_refused() -> Result<()> {
+    let server = served(Embedding::Qwen3).await?;
+    let mut stub = server.stub();
     let long = "x".repeat(300);
     let request = ask(vec![texts(&["a", &long])]);
     let status = stub.model_infer(request).await.err().context("an error")?;
@@ -245,7 +274,7 @@ async fn wrong_tensors_are_refused_by_name() -> Result<()> {
 }
 
 #[hangar_tests::test]
-async fn a_text_model_gives_no_vectors_here_either() -> Result<()> {
+async fn a_text_model_gives_no_vectors_over_open_inference() -> Result<()> {
     let server = InferenceServer::demo().await?;
     let mut request = ModelInferRequest {
         model_name: "demo".into(),

@@ -91,56 +91,54 @@ fn streaming(server: &InferenceServer, prompt: &str, max_tokens: u32) -> ModelIn
     request
 }
 
+/// Makes sure that the responses join to `answer`, and that only the last one says why it ended and how long the
+/// prompt was: so many tokens.
+fn assert_joined(
+    responses: &[ModelStreamInferResponse],
+    answer: &str,
+    prompt_tokens: usize,
+) -> Result<()> {
+    let (last, pieces) = responses.split_last().context("responses")?;
+    assert!(pieces.len() > 3, "{pieces:?}");
+    let texts = responses.iter();
+    let text: String = texts
+        .filter_map(|response| text_of(of(response), "text_output"))
+        .collect();
+    assert_eq!(text, answer);
+    for piece in pieces {
+        assert_eq!(text_of(of(piece), "finish_reason").as_deref(), Some("None"));
+        assert_eq!(number_of(of(piece), "num_input_tokens"), None);
+    }
+    assert_eq!(text_of(of(last), "finish_reason").as_deref(), Some("stop"));
+    let input = number_of(of(last), "num_input_tokens").context("a number")?;
+    assert_eq!(input as usize, prompt_tokens);
+    Ok(())
+}
+
 #[hangar_tests::test]
 async fn pieces_join_to_the_trained_answers_of_the_demo_model() -> Result<()> {
     let server = InferenceServer::demo().await?;
     let mut call = InferStream::begin(&server).await?;
-    let flags = || {
-        [
+    for known_answer in known_answers()?.iter().take(4) {
+        let prompt = asked(&known_answer.prompt);
+        let flags = [
             flag("return_finish_reason", true),
             flag("return_num_input_tokens", true),
             flag("return_num_output_tokens", true),
-        ]
-    };
-    for known_answers in known_answers()?.iter().take(4) {
-        let request = with(
-            streaming(&server, &asked(&known_answers.prompt), 128),
-            flags(),
-        );
+        ];
+        let request = with(streaming(&server, &prompt, 128), flags);
+        let tokens = server.client.tokenize("demo", &*prompt).send().await?;
+        let own = server.client.generate("demo").prompt(&*prompt);
+        let own = own.temperature(0.0).max_tokens(128).text().await?;
         for request in [request.clone(), raw(request)] {
             let responses = call.ask(request).await?;
-            let (last, pieces) = responses.split_last().context("responses")?;
-            assert!(pieces.len() > 3, "{pieces:?}");
-            let text: String = responses
-                .iter()
-                .filter_map(|response| text_of(of(response), "text_output"))
-                .collect();
-            assert_eq!(text, known_answers.answer);
-            for piece in pieces {
-                assert_eq!(text_of(of(piece), "finish_reason").as_deref(), Some("None"));
-                assert_eq!(number_of(of(piece), "num_input_tokens"), None);
-            }
-            assert_eq!(text_of(of(last), "finish_reason").as_deref(), Some("stop"));
-            let prompt = asked(&known_answers.prompt);
-            let tokens = server.client.tokenize("demo", prompt).send().await?;
-            let input = number_of(of(last), "num_input_tokens").context("a number")?;
-            assert_eq!(input as usize, tokens.len());
+            assert_joined(&responses, &known_answer.answer, tokens.len())?;
             let reported = responses.iter();
             let reported: u32 = reported
                 .filter_map(|r| number_of(of(r), "num_output_tokens"))
                 .sum();
-            let usage = server
-                .client
-                .generate("demo")
-                .prompt(asked(&known_answers.prompt));
-            let usage = usage
-                .temperature(0.0)
-                .max_tokens(128)
-                .text()
-                .await?
-                .done
-                .usage;
-            assert_eq!(reported, usage.unwrap_or_default().completion_tokens);
+            let usage = own.done.usage.unwrap_or_default();
+            assert_eq!(reported, usage.completion_tokens);
         }
     }
     call.end().await

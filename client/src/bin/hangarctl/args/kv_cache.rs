@@ -23,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_bytes_or_a_share() {
+    fn a_cache_size_is_bytes_or_a_share() {
         assert_eq!(kv_cache("4GiB"), Ok(Size::Bytes(4 << 30)));
         assert_eq!(kv_cache("1048576"), Ok(Size::Bytes(1 << 20)));
         assert_eq!(kv_cache("50%"), Ok(Size::MemoryShare(0.5)));

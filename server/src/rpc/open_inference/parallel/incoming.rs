@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn more_than_may_wait_are_refused() {
+    async fn requests_beyond_those_that_may_wait_are_refused() {
         assert_eq!(read(10, 0).await, (10, 0));
         assert_eq!(
             read(3 * MAX_WAITING, 0).await,
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_error_is_the_last() {
+    async fn nothing_is_read_behind_an_error() {
         let broken = stream::iter([Err(Status::internal("broken"))]);
         let requests = requests(3, 0).chain(broken);
         let (mut incoming, reading) = incoming(requests.chain(stream::pending()), memory());

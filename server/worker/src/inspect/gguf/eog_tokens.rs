@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_say_what_tokens_are() {
+    fn a_tokens_text_says_whether_it_is_a_control_token() {
         let texts = [
             "<|end|>",
             "<|return|>",

@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn one_mode_that_the_engine_has_is_needed() {
+    fn pooling_other_than_in_one_mode_of_the_engine_is_refused() {
         for (field, value, word) in [
             ("pooling_mode_lasttoken", json!(true), "mean and lasttoken"),
             (

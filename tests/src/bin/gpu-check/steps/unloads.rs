@@ -39,9 +39,7 @@ pub(super) async fn rounds(bench: &Bench) -> Result<Finding> {
             "round {round}: the unload was verified as {verification:?}"
         );
         if let Some(before) = before {
-            let wanted = before.saturating_sub(TOLERANCE);
-            let after = bench.free(wanted).await?.unwrap_or_default();
-            let missing = before.saturating_sub(after);
+            let missing = missing(bench, before).await?;
             worst = worst.max(missing);
             ensure!(
                 missing <= TOLERANCE,
@@ -60,4 +58,11 @@ pub(super) async fn rounds(bench: &Bench) -> Result<Finding> {
         median(loads),
         median(unloads)
     )))
+}
+
+/// How much the device has less than `before`, in bytes, once what is to come back has come.
+async fn missing(bench: &Bench, before: u64) -> Result<u64> {
+    let wanted = before.saturating_sub(TOLERANCE);
+    let after = bench.free(wanted).await?.unwrap_or_default();
+    Ok(before.saturating_sub(after))
 }
