@@ -33,8 +33,8 @@ pub use progress::{Progress, ProgressMeter};
 pub use quantization::Quantization;
 pub use retry::{RestartMode, RestartPolicy};
 pub use spec::{
-    DataType, Etag, Format, GenerationDefaults, HubSource, MemoryHint, ModelKind, Sampling, Source,
-    Spec,
+    DataType, Etag, Format, GenerationDefaults, GenerationSettings, HubSource, MemoryHint,
+    ModelKind, Sampling, Source, Spec,
 };
 pub use state::{LoadPhase, StateKind};
 pub use status::{KvBlocks, ModelMemory, ModelMetadata, Status, SuspendCause, Suspension};

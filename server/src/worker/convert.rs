@@ -16,7 +16,10 @@ use super::{
     stats::EngineStats,
 };
 use crate::{
-    model::{ConversationSupport, Failure, KvBlocks, ModelMetadata, Pace, Reason, Support},
+    model::{
+        ConversationSupport, Failure, GenerationSettings, KvBlocks, ModelMetadata, Pace, Reason,
+        Support,
+    },
     wire,
 };
 
@@ -163,8 +166,14 @@ fn pace(message: v1::Pace) -> Pace {
 
 /// A request for text.
 pub(super) fn generate(call: GenerateCall) -> protocol::GenerateRequest {
+    let GenerationSettings { sampling, stop } = call.settings;
+    let request = v1::GenerateRequest {
+        sampling: Some(wire::sampling(&sampling)),
+        stop,
+        ..call.request
+    };
     protocol::GenerateRequest {
-        request: Some(call.request),
+        request: Some(request),
         queued: wire::duration(call.queued),
         default_max_tokens: call.default_max_tokens.unwrap_or_default(),
         bounds: Some(bounds(call.bounds)),
