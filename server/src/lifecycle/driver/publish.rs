@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::ModelDriver;
 use crate::{
     catalog::LearnedFacts,
-    model::{Progress, Spec, StateKind, state::StateGroup},
+    model::{DeviceName, Progress, Spec, StateKind, state::StateGroup},
 };
 
 impl ModelDriver {
@@ -107,7 +107,7 @@ impl ModelDriver {
 fn expected_left(
     learned: &LearnedFacts,
     spec: &Spec,
-    device: &str,
+    device: &DeviceName,
     began: Instant,
 ) -> Option<Duration> {
     let known = learned.memory.as_ref()?;

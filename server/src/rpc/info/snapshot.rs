@@ -123,7 +123,7 @@ impl Sources<'_> {
             let bytes = status.memory?.device_bytes;
             let model = self.fleet.tracked(&status.model_id);
             let model = model.filter(|_| bytes > 0)?;
-            let device = model.facts().learned.metadata.device.clone();
+            let device = model.facts().learned.metadata.device.clone()?;
             Some(DeviceHolding { device, bytes })
         };
         holding.iter().filter_map(on_device).collect()
