@@ -24,6 +24,7 @@ use super::{
     command::DriverCommand,
     driver_reply::DriverReply,
     file_watch::LoadedFiles,
+    known_kind::KnownKind,
     usage::{HistorySample, Operation, RequestRecord, Totals, Usage, UsageReport},
 };
 use crate::{
@@ -159,6 +160,13 @@ impl TrackedModel {
     pub fn occupancy(&self) -> (u32, u32) {
         let occupancy = self.gate.occupancy();
         (occupancy.running, occupancy.waiting)
+    }
+
+    /// What it is for, as far as that is known.
+    pub fn kind(&self) -> KnownKind {
+        let facts = self.facts();
+        let serves = self.status().state == StateKind::Ready;
+        KnownKind::new(&facts.entry.spec, facts.learned.metadata.kind, serves)
     }
 
     /// Waits for the right to use its worker, the highest `priority` first. Safe to cancel.
