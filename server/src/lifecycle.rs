@@ -57,7 +57,9 @@ pub use history_sampler::HistorySampling;
 pub use holders::Holder;
 pub use inspection::TooManyReloads;
 pub use known_kind::KnownKind;
-pub use loader::{LoadError, LoadOptions, Reload, UnloadError, UnloadOptions};
+pub use loader::{
+    LoadError, LoadOptions, Reload, UnloadError, UnloadOptions, UnloadOutcome, WaitError,
+};
 pub use memory::MemoryAdmission;
 pub use registry::{DeclarationError, RegistryError};
 #[cfg(test)]

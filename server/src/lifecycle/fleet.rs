@@ -11,7 +11,9 @@ use super::{
     context::{Context, FindError, Resources, UnknownModel},
     history_sampler::HistorySampling,
     holders::Holder,
-    loader::{LoadError, LoadOptions, Loader, UnloadError, UnloadOptions},
+    loader::{
+        LoadError, LoadOptions, Loader, UnloadError, UnloadOptions, UnloadOutcome, WaitError,
+    },
     memory_pressure,
     reconciler::Reconciler,
     registry::{DeclarationError, Registry, RegistryError},
@@ -212,13 +214,17 @@ impl Fleet {
         self.loader.load(name, options).await
     }
 
-    /// [`Loader::load_each`].
-    pub async fn load_each(
+    /// [`Loader::load_all`].
+    pub async fn load_all(
         &self,
-        names: Vec<ModelId>,
-        options: &LoadOptions,
-    ) -> Vec<(ModelId, Result<LoadTicket, LoadError>)> {
-        self.loader.load_each(names, options).await
+        options: LoadOptions,
+    ) -> Result<Vec<(ModelId, Result<LoadTicket, LoadError>)>, LoadError> {
+        self.loader.load_all(options).await
+    }
+
+    /// [`Loader::wait`].
+    pub async fn wait(&self, ticket: LoadTicket) -> Result<LoadTicket, WaitError> {
+        self.loader.wait(ticket).await
     }
 
     /// [`Loader::check_load`].
@@ -226,18 +232,12 @@ impl Fleet {
         self.loader.check_load(name, options).await
     }
 
-    /// [`Loader::check_each`].
-    pub async fn check_each(
+    /// [`Loader::check_all`].
+    pub async fn check_all(
         &self,
-        names: Vec<ModelId>,
-        options: &LoadOptions,
-    ) -> Vec<(ModelId, LoadError)> {
-        self.loader.check_each(names, options).await
-    }
-
-    /// [`Loader::loadable`].
-    pub async fn loadable(&self) -> Result<Vec<ModelId>, StorageError> {
-        self.loader.loadable().await
+        options: LoadOptions,
+    ) -> Result<Vec<(ModelId, LoadError)>, LoadError> {
+        self.loader.check_all(options).await
     }
 
     /// [`Loader::unload`].
@@ -249,9 +249,12 @@ impl Fleet {
         self.loader.unload(name, options).await
     }
 
-    /// [`Loader::clear_desired_of_inactive`].
-    pub async fn clear_desired_of_inactive(&self, force: bool) -> Result<(), StorageError> {
-        self.loader.clear_desired_of_inactive(force).await
+    /// [`Loader::unload_all`].
+    pub async fn unload_all(
+        &self,
+        options: UnloadOptions,
+    ) -> Result<Vec<UnloadOutcome>, StorageError> {
+        self.loader.unload_all(options).await
     }
 
     /// [`Router::admit`].

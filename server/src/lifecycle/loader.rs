@@ -3,16 +3,20 @@
 //! What was asked for is committed to the catalog before a driver hears of it, and before anybody is answered
 //! that it was heard. Both happen under one lock, so that what is on disk is what the driver heard last.
 
+mod all;
 mod check;
 mod dispatch;
 mod reload;
 mod unload;
+mod wait;
 
 use std::{sync::Arc, time::Duration};
 
+pub use all::UnloadOutcome;
 use futures::{StreamExt, future, stream};
 use tokio::sync::MutexGuard;
 pub use unload::{UnloadError, UnloadOptions};
+pub use wait::WaitError;
 
 use super::{
     command::{LoadInstruction, LoadTicket, Replacement},

@@ -19,7 +19,7 @@ use crate::{
 /// How to unload.
 #[derive(Clone, Debug)]
 pub struct UnloadOptions {
-    /// For requests that run.
+    /// For requests that run; with `force` they get none.
     pub drain_timeout: Duration,
     /// Also when the model is required or held.
     pub force: bool,
@@ -81,7 +81,7 @@ impl Loader {
         let Some(model) = self.context.model(&id) else {
             return Ok((id, UnloadReport::nothing()));
         };
-        let (command, report) = UnloadCommand::new(options.drain_timeout);
+        let (command, report) = UnloadCommand::new(options.drain());
         let command = UnloadCommand {
             clear_desired: true,
             ..command
@@ -133,6 +133,16 @@ impl Loader {
             }
         }
         Ok(())
+    }
+}
+
+impl UnloadOptions {
+    /// How long requests that run are waited for.
+    fn drain(&self) -> Duration {
+        match self.force {
+            true => Duration::ZERO,
+            false => self.drain_timeout,
+        }
     }
 }
 

@@ -15,7 +15,6 @@ use crate::{
     model::{self, state::StateGroup},
     rpc::{
         error::ApiError,
-        model_service::ended,
         open_inference::truncated::truncated,
         validate::{Violations, model_id, refuse},
     },
@@ -86,7 +85,7 @@ impl OpenInferenceApi {
             ..LoadOptions::new(self.options.load_timeout)
         };
         let ticket = self.fleet.load(&id, options).await?;
-        ended(&self.fleet, ticket).await?;
+        self.fleet.wait(ticket).await?;
         Ok(())
     }
 
