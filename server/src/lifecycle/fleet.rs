@@ -24,7 +24,9 @@ use super::{
     tracked_model::TrackedModel,
 };
 use crate::{
-    catalog::{Catalog, CatalogEntry, EntryChange, NewEntry, ResponseToStore, StorageError},
+    catalog::{
+        Catalog, CatalogEntry, EntryChange, EntrySummary, NewEntry, ResponseToStore, StorageError,
+    },
     model::{Etag, ModelId, StateKind, Status, Switch},
     prepared::PreparedCache,
     supervisor::Tasks,
@@ -154,6 +156,15 @@ impl Fleet {
             .select(|status| status.state.is_active())
     }
 
+    /// Where the model `id` stands, with the requests that run and wait at this moment.
+    pub fn status(&self, id: &ModelId) -> Status {
+        if let Some(model) = self.context.model(id) {
+            return model.live_status();
+        }
+        let status = self.context.event_log.status(id);
+        status.unwrap_or_else(|| Status::unloaded(id.clone()))
+    }
+
     /// Who holds the model `id`.
     pub fn holders(&self, id: &ModelId) -> Vec<Holder> {
         self.context.holders.of(id)
@@ -188,7 +199,7 @@ impl Fleet {
     }
 
     /// Makes models known that are registered, without a transition.
-    pub fn track_all(&self, entries: impl IntoIterator<Item = ModelId>) {
+    pub fn track_all(&self, entries: impl IntoIterator<Item = EntrySummary>) {
         self.context.track_all(entries);
     }
 

@@ -84,6 +84,8 @@ impl ModelDriver {
         }
         status.failure = failure;
         status.progress = progress;
+        // As of now: requests come and go without being published, and watchers hear of them with what is published next.
+        // Whoever asks gets those of the moment (`TrackedModel::live_status`).
         status.in_flight = occupancy.running;
         status.queued = occupancy.waiting;
     }
