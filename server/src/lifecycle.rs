@@ -28,6 +28,7 @@ mod gpu;
 mod history_sampler;
 mod holders;
 mod inspection;
+mod known_kind;
 mod ledger;
 mod load_slots;
 mod loader;
@@ -57,7 +58,10 @@ pub use fleet::Fleet;
 pub use history_sampler::HistorySampling;
 pub use holders::Holder;
 pub use inspection::TooManyReloads;
-pub use loader::{LoadError, LoadOptions, Reload, UnloadError, UnloadOptions};
+pub use known_kind::KnownKind;
+pub use loader::{
+    LoadError, LoadOptions, Reload, UnloadError, UnloadOptions, UnloadOutcome, WaitError,
+};
 pub use memory::MemoryAdmission;
 pub use registry::{DeclarationError, RegistryError};
 #[cfg(test)]

@@ -3,12 +3,14 @@
 mod adapter;
 mod conversation;
 mod device;
+mod device_name;
 mod failure;
 mod fatal_prompt;
 mod hub_repository;
 mod id;
 mod kv_cache;
 mod load_record;
+pub mod optional_text;
 mod pace;
 mod progress;
 mod quantization;
@@ -22,6 +24,7 @@ mod text;
 pub use adapter::{Adapter, AdapterSource};
 pub use conversation::{ConversationSupport, Support};
 pub use device::RequestedDevice;
+pub use device_name::DeviceName;
 pub use failure::{Failure, Reason};
 pub use fatal_prompt::FatalPrompt;
 pub use hub_repository::HubRepository;
@@ -33,8 +36,8 @@ pub use progress::{Progress, ProgressMeter};
 pub use quantization::Quantization;
 pub use retry::{RestartMode, RestartPolicy};
 pub use spec::{
-    DataType, Etag, Format, GenerationDefaults, HubSource, MemoryHint, ModelKind, Sampling, Source,
-    Spec,
+    DataType, Etag, Format, GenerationDefaults, GenerationSettings, HubSource, MemoryHint,
+    ModelKind, Sampling, Source, Spec,
 };
 pub use state::{LoadPhase, StateKind};
 pub use status::{KvBlocks, ModelMemory, ModelMetadata, Status, SuspendCause, Suspension};

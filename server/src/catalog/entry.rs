@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::LearnedPrompts;
 use crate::model::{
-    Etag, Failure, LoadId, LoadRecord, ModelId, ModelMemory, ModelMetadata, Pace, Spec, Suspension,
+    DeviceName, Etag, Failure, LoadId, LoadRecord, ModelId, ModelMemory, ModelMetadata, Pace, Spec,
+    Suspension, optional_text,
 };
 
 /// A registered model.
@@ -125,8 +126,9 @@ pub struct LearnedPace {
     /// The pace.
     #[serde(flatten)]
     pub pace: Pace,
-    /// The device that it was on, as [`LearnedMemory::device`]. Empty where nobody has noted it.
-    pub device: String,
+    /// The device that it was on; `None`: nobody has noted it.
+    #[serde(with = "optional_text")]
+    pub device: Option<DeviceName>,
     /// Processors that there were.
     pub processors: u32,
 }
@@ -140,27 +142,24 @@ pub struct LearnedMemory {
     pub peak: ModelMemory,
     /// The spec that it was built from.
     pub spec: Spec,
-    /// The device that it was on: "cpu", or "cuda:" and a UUID.
-    #[serde(default = "cpu")]
-    pub device: String,
-}
-
-fn cpu() -> String {
-    "cpu".to_owned()
+    /// The device that it was on; one that nobody has noted was the CPU.
+    #[serde(default)]
+    pub device: DeviceName,
 }
 
 impl LearnedPace {
     /// Whether an engine on `device` beside so many processors is expected to work as quickly.
-    pub fn is_of(&self, device: &str, processors: u32) -> bool {
-        self.device == device && self.processors == processors
+    pub fn is_of(&self, device: &DeviceName, processors: u32) -> bool {
+        self.device.as_ref() == Some(device) && self.processors == processors
     }
 }
 
 impl LearnedMemory {
     /// Whether a model of `spec` on `device` is expected to hold the same.
-    pub fn is_of(&self, spec: &Spec, device: &str) -> bool {
+    pub fn is_of(&self, spec: &Spec, device: &DeviceName) -> bool {
         // On a GPU the cache for all requests is taken at once.
-        let as_many = self.spec.max_concurrency == spec.max_concurrency || device == cpu();
-        self.device == device && as_many && self.spec.builds_the_same_as(spec)
+        let as_many =
+            self.spec.max_concurrency == spec.max_concurrency || *device == DeviceName::Cpu;
+        self.device == *device && as_many && self.spec.builds_the_same_as(spec)
     }
 }

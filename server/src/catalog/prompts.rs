@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    model::{FatalPrompt, Spec},
+    model::{DeviceName, FatalPrompt, Spec, optional_text},
     version::VERSION,
 };
 
@@ -16,8 +16,9 @@ pub struct LearnedPrompts {
     engine: String,
     /// The files that it was built from. Empty where they cannot be looked at.
     pub files: String,
-    /// The device that it was on, as [`super::LearnedMemory::device`].
-    pub device: String,
+    /// The device that it was on; `None`: nobody has noted it.
+    #[serde(with = "optional_text")]
+    pub device: Option<DeviceName>,
     /// Length of the longest prompt that was read, in tokens.
     #[serde(rename = "longest_read")]
     pub longest_prefilled: u64,

@@ -8,7 +8,7 @@ use std::sync::{
 use arc_swap::ArcSwapOption;
 use hangar_worker_protocol::processor::Level;
 
-use crate::worker::ReadyMessage;
+use crate::{model::DeviceName, worker::ReadyMessage};
 
 /// The engine, as the last worker reported it.
 #[derive(Debug, Default)]
@@ -21,10 +21,10 @@ pub(super) struct BuiltInEngine {
 
 impl BuiltInEngine {
     /// Records what a worker for that device reports, and warns, once, when it has slow kernels for what it hosts.
-    pub(super) fn record(&self, ready: &ReadyMessage, device: &str) {
+    pub(super) fn record(&self, ready: &ReadyMessage, device: &DeviceName) {
         self.version
             .store(Some(Arc::new(ready.engine_version.clone())));
-        if device != "cpu" {
+        if *device != DeviceName::Cpu {
             return;
         }
         let kernels = ready.kernels.as_str();
@@ -97,18 +97,18 @@ mod tests {
             ready("x86-64-v3", "Q8_0"),
             ready("scripted", "Q8_0"),
         ] {
-            engine.record(&quick, "cpu");
+            engine.record(&quick, &DeviceName::Cpu);
             assert!(!engine.warned.load(Ordering::Relaxed), "{quick:?}");
         }
-        engine.record(&ready("x86-64-v2", "Q8_0"), "cpu");
+        engine.record(&ready("x86-64-v2", "Q8_0"), &DeviceName::Cpu);
         assert!(engine.warned.load(Ordering::Relaxed));
     }
 
     #[test]
     fn workers_for_gpus_tell_nothing_of_kernels_for_cpus() {
         let engine = BuiltInEngine::default();
-        engine.record(&ready("x86-64-v3", ""), "cpu");
-        engine.record(&ready("x86-64", "Q8_0"), "cuda:0");
+        engine.record(&ready("x86-64-v3", ""), &DeviceName::Cpu);
+        engine.record(&ready("x86-64", "Q8_0"), &DeviceName::Ordinal(0));
         assert_eq!(
             engine.kernels().as_deref().map(String::as_str),
             Some("x86-64-v3")

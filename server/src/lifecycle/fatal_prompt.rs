@@ -7,7 +7,7 @@
 
 use crate::{
     catalog::LearnedPrompts,
-    model::{FatalPrompt, Reason, Spec},
+    model::{DeviceName, FatalPrompt, Reason, Spec},
     worker::EngineStats,
 };
 
@@ -86,11 +86,11 @@ impl PromptHistory {
     }
 
     /// The next worker is on `device`. Says whether nothing is known of it there.
-    pub(super) fn move_to(&mut self, device: &str) -> bool {
-        let is_new = self.0.device != device;
+    pub(super) fn move_to(&mut self, device: &DeviceName) -> bool {
+        let is_new = self.0.device.as_ref() != Some(device);
         if is_new {
             self.reset();
-            device.clone_into(&mut self.0.device);
+            self.0.device = Some(device.clone());
         }
         is_new
     }
@@ -196,11 +196,11 @@ mod tests {
     #[test]
     fn a_fatal_prompt_is_forgotten_on_another_device() {
         let mut history = history();
-        assert!(history.move_to("cpu"));
+        assert!(history.move_to(&DeviceName::Cpu));
         after(&mut history, 9000);
-        assert!(!history.move_to("cpu"));
+        assert!(!history.move_to(&DeviceName::Cpu));
         assert_eq!(after(&mut history, 9000), Some(9000));
-        assert!(history.move_to("cuda:GPU-1"));
+        assert!(history.move_to(&DeviceName::Ordinal(1)));
         assert_eq!(history.known(), None);
     }
 
@@ -220,14 +220,14 @@ mod tests {
     fn what_is_kept_counts_for_the_same_engine_only() {
         let mut first = history();
         assert_eq!(first.to_keep(), None);
-        first.move_to("cpu");
+        first.move_to(&DeviceName::Cpu);
         first.read_from("1".to_owned());
         after(&mut first, 9000);
         let kept = first.to_keep().expect("something to keep");
         let text = serde_json::to_string(&kept).expect("JSON");
         let kept = serde_json::from_str(&text).expect("what was kept");
         let mut restored = PromptHistory::restore(Some(&kept), &spec());
-        assert!(!restored.move_to("cpu") && !restored.read_from("1".to_owned()));
+        assert!(!restored.move_to(&DeviceName::Cpu) && !restored.read_from("1".to_owned()));
         assert_eq!(after(&mut restored, 9000), Some(9000));
         let other = Spec {
             context_length: Some(64),

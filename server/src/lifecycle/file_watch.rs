@@ -17,8 +17,8 @@ use tokio::{task::JoinSet, time::Instant};
 
 use super::file_system::{FileSystems, FsAccess, TimeLimit, Unresponsive};
 use crate::{
-    model::Source,
-    worker::{ModelFiles, WorkerConfig},
+    model::{Source, Spec},
+    worker::ModelFiles,
 };
 
 /// The files of a model as they were when its worker was started.
@@ -68,21 +68,21 @@ const MAX_FILES: usize = 10_000;
 const EXTENSIONS: &[&str] = &["safetensors", "gguf", "uqff", "json", "jinja"];
 
 impl LoadedFiles {
-    /// The files that a worker with `config` is about to read. `None` where there are none, or they cannot be looked
+    /// The files that a worker is about to read whose model has this `spec`, and its own ones there. `None` where there are none, or they cannot be looked
     /// at.
     ///
     /// # Errors
     ///
     /// When that does not end within `limit`.
     pub(super) async fn record(
-        config: &WorkerConfig,
+        spec: &Spec,
+        files: &ModelFiles,
         file_systems: &FileSystems,
         limit: TimeLimit,
     ) -> Result<Option<Self>, Unresponsive> {
-        let spec = &config.spec;
-        let given = match (&spec.source, &config.files) {
+        let given = match (&spec.source, files) {
             (Source::Path(path), _) => Some(path),
-            (Source::HuggingFace(_), Some(ModelFiles::Path(path))) => Some(path),
+            (Source::HuggingFace(_), ModelFiles::Path(path)) => Some(path),
             _ => None,
         };
         let given = given.map(PathBuf::as_path);

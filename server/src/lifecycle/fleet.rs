@@ -12,7 +12,9 @@ use super::{
     desired_state::DesiredState,
     history_sampler::HistorySampling,
     holders::{Holder, HoldersWriter},
-    loader::{LoadError, LoadOptions, Loader, UnloadError, UnloadOptions},
+    loader::{
+        LoadError, LoadOptions, Loader, UnloadError, UnloadOptions, UnloadOutcome, WaitError,
+    },
     memory_pressure,
     reconciler::Reconciler,
     registry::{DeclarationError, Registry, RegistryError},
@@ -23,7 +25,9 @@ use super::{
     tracked_model::TrackedModel,
 };
 use crate::{
-    catalog::{Catalog, CatalogEntry, EntryChange, NewEntry, ResponseToStore, StorageError},
+    catalog::{
+        Catalog, CatalogEntry, EntryChange, EntrySummary, NewEntry, ResponseToStore, StorageError,
+    },
     model::{Etag, ModelId, StateKind, Status, Switch},
     prepared::PreparedCache,
     supervisor::Tasks,
@@ -162,6 +166,15 @@ impl Fleet {
             .select(|status| status.state.is_active())
     }
 
+    /// Where the model `id` stands, with the requests that run and wait at this moment.
+    pub fn status(&self, id: &ModelId) -> Status {
+        if let Some(model) = self.context.model(id) {
+            return model.live_status();
+        }
+        let status = self.context.event_log.status(id);
+        status.unwrap_or_else(|| Status::unloaded(id.clone()))
+    }
+
     /// Who holds the model `id`.
     pub fn holders(&self, id: &ModelId) -> Vec<Holder> {
         self.context.holders.of(id)
@@ -196,7 +209,7 @@ impl Fleet {
     }
 
     /// Makes models known that are registered, without a transition.
-    pub fn track_all(&self, entries: impl IntoIterator<Item = ModelId>) {
+    pub fn track_all(&self, entries: impl IntoIterator<Item = EntrySummary>) {
         self.context.track_all(entries);
     }
 
@@ -222,13 +235,17 @@ impl Fleet {
         self.loader.load(name, options).await
     }
 
-    /// [`Loader::load_each`].
-    pub async fn load_each(
+    /// [`Loader::load_all`].
+    pub async fn load_all(
         &self,
-        names: Vec<ModelId>,
-        options: &LoadOptions,
-    ) -> Vec<(ModelId, Result<LoadTicket, LoadError>)> {
-        self.loader.load_each(names, options).await
+        options: LoadOptions,
+    ) -> Result<Vec<(ModelId, Result<LoadTicket, LoadError>)>, LoadError> {
+        self.loader.load_all(options).await
+    }
+
+    /// [`Loader::wait`].
+    pub async fn wait(&self, ticket: LoadTicket) -> Result<LoadTicket, WaitError> {
+        self.loader.wait(ticket).await
     }
 
     /// [`Loader::check_load`].
@@ -236,18 +253,12 @@ impl Fleet {
         self.loader.check_load(name, options).await
     }
 
-    /// [`Loader::check_each`].
-    pub async fn check_each(
+    /// [`Loader::check_all`].
+    pub async fn check_all(
         &self,
-        names: Vec<ModelId>,
-        options: &LoadOptions,
-    ) -> Vec<(ModelId, LoadError)> {
-        self.loader.check_each(names, options).await
-    }
-
-    /// [`Loader::loadable`].
-    pub async fn loadable(&self) -> Result<Vec<ModelId>, StorageError> {
-        self.loader.loadable().await
+        options: LoadOptions,
+    ) -> Result<Vec<(ModelId, LoadError)>, LoadError> {
+        self.loader.check_all(options).await
     }
 
     /// [`Loader::unload`].
@@ -259,9 +270,12 @@ impl Fleet {
         self.loader.unload(name, options).await
     }
 
-    /// [`Loader::clear_desired_of_inactive`].
-    pub async fn clear_desired_of_inactive(&self, force: bool) -> Result<(), StorageError> {
-        self.loader.clear_desired_of_inactive(force).await
+    /// [`Loader::unload_all`].
+    pub async fn unload_all(
+        &self,
+        options: UnloadOptions,
+    ) -> Result<Vec<UnloadOutcome>, StorageError> {
+        self.loader.unload_all(options).await
     }
 
     /// [`Router::admit`].

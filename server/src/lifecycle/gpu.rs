@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::system::Device;
+use crate::{model::DeviceName, system::Device};
 
 /// The GPU that a model is on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,11 +12,8 @@ pub(super) struct Gpu {
     pub(super) name: String,
 }
 
-/// Name of the CPU among the devices.
-pub(super) const CPU: &str = "cpu";
-
 /// Name of a worker's GPU to that worker, which sees no other.
-pub(super) const ONLY_GPU: &str = "cuda:0";
+pub(super) const ONLY_GPU: DeviceName = DeviceName::Ordinal(0);
 
 /// How long a device is waited for whose memory is read before a model is let in or placed on it.
 pub(super) const DEVICE_READ_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,8 +28,8 @@ impl Gpu {
     }
 
     /// Its name among the devices: what a spec that wants it says, and what a model's metadata has.
-    pub(super) fn device_name(&self) -> String {
-        format!("cuda:{}", self.uuid)
+    pub(super) fn device_name(&self) -> DeviceName {
+        DeviceName::Uuid(self.uuid.clone())
     }
 }
 

@@ -18,7 +18,6 @@ use super::{
     context::Context,
     eviction::Evictor,
     file_system::TimeLimit,
-    memory::MemoryNeed,
     worker_task::{WorkerLaunch, WorkerReport, WorkerTask},
 };
 use crate::{
@@ -127,18 +126,12 @@ async fn inspect(
         .choose(id, &requested, |_| None, &context.memory)
         .await?;
     let gpu = chosen.map(|(gpu, _)| gpu);
-    let mut launch = WorkerLaunch::new(context, id, spec, gpu.as_ref());
-    launch.config.files = files;
+    let launch = WorkerLaunch::new(context, id, spec, gpu.as_ref(), files);
     let task = WorkerTask::start(context, launch);
     let inspection = wait_for_inspection(context, task, permit).await?;
     let model = context.model(id);
     let learned = model.map(|model| model.facts().learned.clone());
-    let (host, device) = context.known_need(spec, &learned.unwrap_or_default(), gpu.as_ref());
-    let device = device.unwrap_or(inspection.need_device_bytes);
-    let need = MemoryNeed {
-        host: host.unwrap_or(inspection.need_host_bytes),
-        device: gpu.map(|gpu| (gpu, device)),
-    };
+    let need = context.need(spec, &learned.unwrap_or_default(), gpu, &inspection);
     let evictor = Evictor::for_model(context, spec.priority, may_evict);
     context.memory.check_again(id, &need, &evictor).await
 }

@@ -5,10 +5,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{
-    gpu::CPU,
-    slots::{Slot, Slots},
-};
+use super::slots::{Slot, Slots};
+use crate::model::DeviceName;
 
 /// The slots of all devices.
 #[derive(Debug)]
@@ -17,7 +15,7 @@ pub(super) struct LoadSlots {
     cpu: usize,
     /// Places that any other device has.
     accelerator: usize,
-    devices: Mutex<BTreeMap<String, Arc<Slots<Rank>>>>,
+    devices: Mutex<BTreeMap<DeviceName, Arc<Slots<Rank>>>>,
 }
 
 /// A slot that is taken, given back when dropped.
@@ -45,17 +43,17 @@ impl LoadSlots {
     /// Waits for a slot on `device`, from this call on. Whoever drops the future leaves the queue.
     pub(super) fn take(
         &self,
-        device: &str,
+        device: &DeviceName,
         rank: Rank,
     ) -> impl Future<Output = LoadSlot> + Send + use<> {
-        let slots = if device == CPU {
+        let slots = if *device == DeviceName::Cpu {
             self.cpu
         } else {
             self.accelerator
         };
         let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
         let slots = devices
-            .entry(device.to_owned())
+            .entry(device.clone())
             .or_insert_with(|| Slots::new(slots))
             .clone();
         slots.take(rank)
@@ -68,6 +66,10 @@ mod tests {
 
     use super::*;
 
+    fn gpu(uuid: &str) -> DeviceName {
+        DeviceName::Uuid(uuid.into())
+    }
+
     fn rank(required: bool, priority: i32) -> Rank {
         Rank { required, priority }
     }
@@ -75,9 +77,9 @@ mod tests {
     #[tokio::test]
     async fn required_models_load_before_those_of_higher_priority() {
         let slots = LoadSlots::new(1, 1);
-        let held = slots.take("cpu", Rank::default()).await;
+        let held = slots.take(&DeviceName::Cpu, Rank::default()).await;
         let ranks = [rank(false, 1), rank(false, 2), rank(true, -5)];
-        let mut waiting = ranks.map(|rank| slots.take("cpu", rank).boxed());
+        let mut waiting = ranks.map(|rank| slots.take(&DeviceName::Cpu, rank).boxed());
         for one in &mut waiting {
             assert!(futures::poll!(one).is_pending());
         }
@@ -91,23 +93,28 @@ mod tests {
     #[tokio::test]
     async fn the_cpu_has_other_slots_than_the_rest() {
         let slots = LoadSlots::new(2, 1);
-        let take = |device| slots.take(device, Rank::default()).now_or_never();
-        let (first, second) = (take("cpu"), take("cpu"));
-        assert!(first.is_some() && second.is_some() && take("cpu").is_none());
-        let (first, other) = (take("cuda:a"), take("cuda:b"));
-        assert!(first.is_some() && other.is_some() && take("cuda:a").is_none());
+        let take = |device: &DeviceName| slots.take(device, Rank::default()).now_or_never();
+        let (first, second) = (take(&DeviceName::Cpu), take(&DeviceName::Cpu));
+        assert!(first.is_some() && second.is_some() && take(&DeviceName::Cpu).is_none());
+        let (first, other) = (take(&gpu("a")), take(&gpu("b")));
+        assert!(first.is_some() && other.is_some() && take(&gpu("a")).is_none());
     }
 
     #[tokio::test]
     async fn devices_do_not_wait_for_each_other() {
         let slots = LoadSlots::new(1, 1);
-        let _held = slots.take("cpu", Rank::default()).await;
+        let _held = slots.take(&DeviceName::Cpu, Rank::default()).await;
         assert!(
             slots
-                .take("cuda:0", Rank::default())
+                .take(&gpu("a"), Rank::default())
                 .now_or_never()
                 .is_some()
         );
-        assert!(slots.take("cpu", Rank::default()).now_or_never().is_none());
+        assert!(
+            slots
+                .take(&DeviceName::Cpu, Rank::default())
+                .now_or_never()
+                .is_none()
+        );
     }
 }

@@ -2,15 +2,19 @@
 //!
 //! Here is decided whether something may be loaded or unloaded, with the model locked from then on; the [`DesiredState`] does it.
 
+mod all;
 mod check;
 mod dispatch;
 mod reload;
 mod unload;
+mod wait;
 
 use std::{sync::Arc, time::Duration};
 
+pub use all::UnloadOutcome;
 use futures::{StreamExt, future, stream};
 pub use unload::{UnloadError, UnloadOptions};
+pub use wait::WaitError;
 
 use super::{
     command::{LoadInstruction, LoadTicket, Replacement},

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::{
     admission::{NotAdmitted, Permit},
     context::{Context, FindError, UnknownModel},
+    known_kind::KnownKind,
     loader::Loader,
     switch::Switcher,
     tracked_model::TrackedModel,
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::{
     catalog::{CatalogEntry, StorageError},
-    model::{Failure, ModelId, ModelKind, Reason, StateKind},
+    model::{Failure, ModelId, Reason, StateKind},
 };
 
 /// A request that the engine of a model is to answer.
@@ -187,16 +188,16 @@ impl Router {
         operation: Option<Operation>,
     ) -> Result<Arc<TrackedModel>, RoutingError> {
         if let Some(model) = self.context.tracked(name) {
-            check_kind(kind_of(&model), operation)?;
+            check_kind(model.kind(), operation)?;
             self.check_not_replaced(&model)?;
             if model.status().state != StateKind::Ready && may_load_on_demand(&model) {
                 self.load_for_request(model.facts().entry.clone()).await?;
-                check_kind(kind_of(&model), operation)?;
+                check_kind(model.kind(), operation)?;
             }
             return Ok(model);
         }
         let entry = self.context.find(name).await?;
-        check_kind(entry.spec.kind, operation)?;
+        check_kind(KnownKind::of_entry(&entry), operation)?;
         if !entry.spec.load_on_demand {
             return Err(RoutingError::NotLoaded {
                 model: entry.id,
@@ -208,7 +209,7 @@ impl Router {
             .context
             .tracked(name)
             .ok_or(RoutingError::ShuttingDown)?;
-        check_kind(kind_of(&model), operation)?;
+        check_kind(model.kind(), operation)?;
         Ok(model)
     }
 
@@ -353,31 +354,15 @@ fn may_load_on_demand(model: &TrackedModel) -> bool {
     model.facts().entry.spec.load_on_demand && !given_up
 }
 
-/// What a model is for, as its spec or, while it is READY, its files say.
-fn kind_of(model: &TrackedModel) -> Option<ModelKind> {
-    let facts = model.facts();
-    match model.status().state {
-        StateKind::Ready => facts.learned.metadata.kind,
-        _ => facts.entry.spec.kind,
+/// Refuses what a model of this kind cannot do. What it was for when it was loaded last is no reason: the load that the request
+/// needs says what it is for by now.
+fn check_kind(known: KnownKind, operation: Option<Operation>) -> Result<(), RoutingError> {
+    match (known, operation) {
+        (KnownKind::Certain(_), Some(operation)) => {
+            known.check(operation).map_err(RoutingError::Failed)
+        }
+        _ => Ok(()),
     }
-}
-
-/// Refuses what a model of this kind cannot do. One whose kind is not known says so itself.
-fn check_kind(kind: Option<ModelKind>, operation: Option<Operation>) -> Result<(), RoutingError> {
-    let embeds = operation == Some(Operation::Embeddings);
-    let what = match (kind, operation) {
-        (None, _) | (_, None) => return Ok(()),
-        (Some(ModelKind::Embedding), _) if embeds => return Ok(()),
-        (Some(ModelKind::Embedding), _) => {
-            "this model gives vectors and no text; use Embed, or load a text model"
-        }
-        (Some(_), _) if embeds => {
-            "this model gives no vectors; use Generate, or load an embedding model"
-        }
-        (Some(_), _) => return Ok(()),
-    };
-    let failure = Failure::new(Reason::UnsupportedByModel, what);
-    Err(RoutingError::Failed(failure))
 }
 
 /// `work`, if it ends before `deadline`.
@@ -400,6 +385,7 @@ pub async fn within<T, E: From<RoutingError>>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ModelKind;
 
     #[test]
     fn vectors_and_text_are_of_different_models() {
@@ -415,8 +401,15 @@ mod tests {
             (Some(ModelKind::Text), Some(Embeddings), false),
             (Some(ModelKind::Multimodal), Some(Embeddings), false),
         ] {
-            let checked = check_kind(kind, operation).is_ok();
+            let known = kind.map_or(KnownKind::Unknown, KnownKind::Certain);
+            let checked = check_kind(known, operation).is_ok();
             assert_eq!(checked, right, "{kind:?} {operation:?}");
         }
+    }
+
+    #[test]
+    fn a_kind_of_earlier_files_keeps_nobody_from_loading_those_of_now() {
+        let known = KnownKind::Remembered(ModelKind::Embedding);
+        assert!(check_kind(known, Some(Operation::Chat)).is_ok());
     }
 }

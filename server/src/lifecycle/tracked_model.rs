@@ -24,6 +24,7 @@ use super::{
     command::DriverCommand,
     driver_reply::DriverReply,
     file_watch::LoadedFiles,
+    known_kind::KnownKind,
     usage::{HistorySample, Operation, RequestRecord, Totals, Usage, UsageReport},
 };
 use crate::{
@@ -108,7 +109,7 @@ impl TrackedModel {
         self.facts.load_full()
     }
 
-    /// Where it stands, live figures included.
+    /// Where it stands, as its driver published it last.
     pub fn status(&self) -> Arc<Status> {
         self.status.load()
     }
@@ -155,10 +156,22 @@ impl TrackedModel {
         self.usage.begin(operation)
     }
 
-    /// Requests that run and that wait.
-    pub fn occupancy(&self) -> (u32, u32) {
+    /// Where it stands, with the requests that run and wait at this moment: those of [`Self::status`] are as old as what its
+    /// driver published last.
+    pub fn live_status(&self) -> Status {
         let occupancy = self.gate.occupancy();
-        (occupancy.running, occupancy.waiting)
+        Status {
+            in_flight: occupancy.running,
+            queued: occupancy.waiting,
+            ..Status::clone(&self.status())
+        }
+    }
+
+    /// What it is for, as far as that is known.
+    pub fn kind(&self) -> KnownKind {
+        let facts = self.facts();
+        let serves = self.status().state == StateKind::Ready;
+        KnownKind::new(&facts.entry.spec, facts.learned.metadata.kind, serves)
     }
 
     /// Waits for the right to use its worker, the highest `priority` first. Safe to cancel.

@@ -9,6 +9,7 @@ mod load;
 use std::{sync::Arc, time::Duration};
 
 use failures::{cannot_start, connection_closed, never_ready, never_started, worker_exited};
+use launch::FoundFiles;
 pub(super) use launch::WorkerLaunch;
 use tokio::{
     sync::{OnceCell, mpsc},
@@ -124,23 +125,18 @@ async fn run_worker(
     reports: &mpsc::Sender<WorkerReport>,
     resources: &WorkerResources,
 ) {
-    let WorkerLaunch {
-        mut config,
-        program,
-        attempt,
-        span,
-    } = launch;
-    if let Err(failure) = find_files(&context, &mut config, &signals, reports).await {
-        return report(reports, WorkerReport::Exited(failure)).await;
-    }
+    let found = match find_files(&context, &launch, &signals, reports).await {
+        Ok(found) => found,
+        Err(failure) => return report(reports, WorkerReport::Exited(failure)).await,
+    };
     // On disk before the worker is started: it may take the server down with it.
-    if let Some(attempt) = attempt
-        && let Err(error) = context.catalog.begin_attempt(&config.model, attempt).await
+    if let Some(attempt) = launch.attempt.clone()
+        && let Err(error) = context.catalog.begin_attempt(&launch.model, attempt).await
     {
         return report(reports, WorkerReport::Exited(error.into())).await;
     }
-    let prepared = context.prepared.as_ref();
-    config.prepared = prepared.and_then(|cache| cache.access_for(&config.spec));
+    let config = launch.config(&context, found);
+    let WorkerLaunch { program, span, .. } = launch;
     let process =
         WorkerProcess::spawn(&context.spawner, program, &config.model, &context.tasks).await;
     let exited = match process {
@@ -178,30 +174,30 @@ async fn run_worker(
 /// Why there will be no worker.
 async fn find_files(
     context: &Context,
-    config: &mut WorkerConfig,
+    launch: &WorkerLaunch,
     signals: &WorkerSignals,
     reports: &mpsc::Sender<WorkerReport>,
-) -> Result<(), Failure> {
+) -> Result<FoundFiles, Failure> {
     let roots = &context.roots;
     // One for all of it, longer than that of the checks, which have a caller who wants an answer now: a load may take its
     // time, and a disk in the network that is slow, or whose server starts anew, answers within seconds.
     let limit = TimeLimit::new(context.limits.ready_timeout);
     // Looked up anew for each run: a link may have been changed since the model was registered.
     let (location, spec) = tokio::select! {
-        found = roots.find(&config.spec, limit) => found?,
+        found = roots.find(&launch.spec, limit) => found?,
         () = signals.kill.cancelled() => return Err(never_started()),
     };
-    config.spec = spec;
-    if config.files.is_none() {
-        config.files = Some(model_files(location)?);
-    }
-    let files = tokio::select! {
-        files = LoadedFiles::record(config, roots.file_systems(), limit) => files,
+    let files = match &launch.downloaded {
+        Some(downloaded) => downloaded.clone(),
+        None => model_files(location)?,
+    };
+    let loaded = tokio::select! {
+        loaded = LoadedFiles::record(&spec, &files, roots.file_systems(), limit) => loaded,
         () = signals.kill.cancelled() => return Err(never_started()),
     };
-    let files = files.map_err(SourceError::Unresponsive)?;
-    report(reports, WorkerReport::Files(files)).await;
-    Ok(())
+    let loaded = loaded.map_err(SourceError::Unresponsive)?;
+    report(reports, WorkerReport::Files(loaded)).await;
+    Ok(FoundFiles { spec, files })
 }
 
 fn model_files(location: ModelLocation) -> Result<ModelFiles, Failure> {
@@ -287,7 +283,7 @@ impl WorkerExchange<'_> {
             }
             Err(_) => return Err(Disconnected::Failed(never_ready(ready_timeout))),
         };
-        self.context.engine.record(&ready, self.config.device);
+        self.context.engine.record(&ready, &self.config.device);
         let inspection = Box::new(ready.outcome.map_err(Disconnected::Failed)?);
         if let Some(cache) = &self.context.prepared
             && let Some(key) = &inspection.prepared_key

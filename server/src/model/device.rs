@@ -27,8 +27,11 @@ pub enum RequestedDevice {
 )]
 pub struct InvalidDevice;
 
+/// The name of the CPU.
+pub(super) const CPU: &str = "cpu";
+
 /// What starts the name of a GPU.
-const PREFIX: &str = "cuda:";
+pub(super) const PREFIX: &str = "cuda:";
 
 /// Longest UUID in bytes: NVML's buffer.
 const MAX_UUID: usize = 80;
@@ -43,7 +46,7 @@ impl FromStr for RequestedDevice {
     fn from_str(text: &str) -> Result<Self, InvalidDevice> {
         match text {
             "auto" => Ok(Self::Auto),
-            "cpu" => Ok(Self::Cpu),
+            CPU => Ok(Self::Cpu),
             "cuda" => Ok(Self::Cuda),
             other => {
                 let name = other.strip_prefix(PREFIX).ok_or(InvalidDevice)?;
@@ -58,7 +61,7 @@ impl fmt::Display for RequestedDevice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Auto => f.write_str("auto"),
-            Self::Cpu => f.write_str("cpu"),
+            Self::Cpu => f.write_str(CPU),
             Self::Cuda => f.write_str("cuda"),
             Self::Ordinal(ordinal) => write!(f, "{PREFIX}{ordinal}"),
             Self::Uuid(uuid) => write!(f, "{PREFIX}{uuid}"),
@@ -67,7 +70,7 @@ impl fmt::Display for RequestedDevice {
 }
 
 /// The number that `name` writes in the one way in which ordinals are written.
-fn ordinal(name: &str) -> Option<u32> {
+pub(super) fn ordinal(name: &str) -> Option<u32> {
     let number: u32 = name.parse().ok()?;
     (number.to_string() == name).then_some(number)
 }

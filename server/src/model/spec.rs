@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-pub use generation_defaults::{GenerationDefaults, Sampling};
+pub use generation_defaults::{GenerationDefaults, GenerationSettings, Sampling};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 pub use source::{HubSource, Source};
 use strum::IntoStaticStr;

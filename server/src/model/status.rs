@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use strum::VariantArray;
 
 use super::{
-    ConversationSupport, DataType, Failure, Format, Generation, LoadId, ModelId, ModelKind,
-    Progress, state::StateKind,
+    ConversationSupport, DataType, DeviceName, Failure, Format, Generation, LoadId, ModelId,
+    ModelKind, Progress, optional_text, state::StateKind,
 };
 
 /// Where a model stands.
@@ -109,7 +109,8 @@ pub struct ModelMetadata {
     pub vocabulary_size: u32,
     pub format: Option<Format>,
     pub size_bytes: u64,
-    pub device: String,
+    #[serde(with = "optional_text")]
+    pub device: Option<DeviceName>,
     pub is_lora: bool,
     pub lora_rank: u32,
     pub adapters: Vec<String>,

@@ -43,7 +43,6 @@ use super::{
 };
 use crate::{
     lifecycle::{Admitted, Fleet, Permit, RequestRecord},
-    wire,
     worker::GenerateCall,
 };
 
@@ -234,20 +233,17 @@ async fn expiry(deadline: Option<Instant>) {
     }
 }
 
-/// The request as the worker gets it: with the spec's defaults where it says nothing.
+/// What the worker is asked: with the spec's defaults where `request` says nothing.
 fn worker_call(request: Generate, permit: &Permit) -> GenerateCall {
     let Generate {
         admission,
-        sampling,
-        mut message,
+        settings,
+        message,
     } = request;
     let defaults = permit.defaults();
-    message.sampling = Some(wire::sampling_message(&sampling.or(defaults.sampling)));
-    if message.stop.is_empty() {
-        message.stop.clone_from(&defaults.stop);
-    }
     GenerateCall {
         request: message,
+        settings: settings.or(defaults),
         queued: permit.queued(),
         default_max_tokens: defaults.max_tokens,
         bounds: bounds(permit, admission.deadline),

@@ -105,24 +105,18 @@ fn model(
         None => Arc::new(ModelFacts::of(entry)),
     };
     let last_used = model.and_then(|model| model.totals().last_used);
-    let (in_flight, queued) = model.map(TrackedModel::occupancy).unwrap_or_default();
-    let live = Status {
-        in_flight,
-        queued,
-        ..status.clone()
-    };
     let learned = &facts.learned;
     let history = |model: &TrackedModel| model.history().iter().map(metrics::sample).collect();
     ModelInfo {
         model_id: facts.entry.id.to_string(),
         aliases: texts(&facts.entry.aliases),
-        status: Some(convert::status(&live)),
+        status: Some(convert::status(status)),
         metadata: Some(convert::metadata_message(
             &learned.metadata,
             &facts.entry.spec.source,
             last_used.or(learned.last_used),
         )),
-        metrics: detail.metrics.then(|| model_metrics(model, &facts, &live)),
+        metrics: detail.metrics.then(|| model_metrics(model, &facts, status)),
         spec: detail.full.then(|| wire::spec_message(&facts.entry.spec)),
         desired_state: desired_state(&facts).into(),
         suspend_reason: convert::suspend_reason(status.suspended.as_ref()).into(),
@@ -153,11 +147,17 @@ fn desired_state(facts: &ModelFacts) -> DesiredState {
     }
 }
 
-fn model_metrics(model: Option<&TrackedModel>, facts: &ModelFacts, live: &Status) -> ModelMetrics {
-    let ready_since = facts.ready_since.filter(|_| live.state == StateKind::Ready);
+fn model_metrics(
+    model: Option<&TrackedModel>,
+    facts: &ModelFacts,
+    status: &Status,
+) -> ModelMetrics {
+    let ready_since = facts
+        .ready_since
+        .filter(|_| status.state == StateKind::Ready);
     ModelMetrics {
         uptime: ready_since.and_then(since).and_then(wire::duration_message),
-        ..metrics::metrics(&model.map(TrackedModel::usage).unwrap_or_default(), live)
+        ..metrics::metrics(&model.map(TrackedModel::usage).unwrap_or_default(), status)
     }
 }
 

@@ -15,7 +15,6 @@ use hangar_client::v1::{
     SwitchModelResponse, UnloadModelRequest, UnloadModelResponse, WatchStatusRequest,
     model_service_server::ModelService,
 };
-pub(super) use load::ended;
 use prost::Message;
 use tonic::{Request, Response, Status};
 

@@ -57,7 +57,7 @@ impl ControlPlane {
             &supervisor,
         )?);
         fleet.declare(declared(&settings.models)?).await?;
-        fleet.track_all(catalog.ids().await?);
+        fleet.track_all(catalog.summaries().await?);
         if let Some(cache) = fleet.prepared() {
             observe_cache(&meter, cache);
         }
@@ -103,10 +103,9 @@ impl ControlPlane {
 /// All models as metrics show them.
 fn samples(fleet: &Fleet) -> Vec<ModelSample> {
     let sample = |model: &Arc<TrackedModel>| {
-        let status = model.status();
+        let status = model.live_status();
         let totals = model.totals();
         let learned = model.facts().learned.pace.clone();
-        let (in_flight, queued) = model.occupancy();
         ModelSample {
             model: model.id().to_string(),
             state: status.state.name(),
@@ -117,8 +116,8 @@ fn samples(fleet: &Fleet) -> Vec<ModelSample> {
             kv_blocks: status
                 .kv_blocks
                 .map(|blocks| (blocks.used.into(), blocks.total.into())),
-            in_flight: in_flight.into(),
-            queued: queued.into(),
+            in_flight: status.in_flight.into(),
+            queued: status.queued.into(),
             restarts: status.restarts,
             prompt_tokens: totals.prompt_tokens,
             completion_tokens: totals.completion_tokens,

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use hangar_client::v1;
 
-use crate::model::Reason;
+use crate::model::{GenerationSettings, Reason};
 
 /// A request for text.
 #[derive(Clone, Debug)]
 pub struct GenerateCall {
-    /// The caller's, with the spec's generation defaults filled in.
+    /// The caller's.
     pub request: v1::GenerateRequest,
+    /// What holds in place of what it says of sampling and of texts that end the answer.
+    pub settings: GenerationSettings,
     /// Time that it has waited.
     pub queued: Duration,
     /// Longest answer in tokens where the request does not say; `None`: the model's own default.

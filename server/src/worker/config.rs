@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use crate::{
-    model::{ModelId, Spec},
+    model::{DeviceName, ModelId, Spec},
     prepared::PreparedAccess,
 };
 
@@ -14,10 +14,10 @@ pub struct WorkerConfig {
     pub model: ModelId,
     /// Its spec, with the paths of its tokenizer and its adapters resolved.
     pub spec: Spec,
-    /// Where its files are; `None` as long as that is not known.
-    pub files: Option<ModelFiles>,
-    /// Device, as the worker sees it: "cpu", or "cuda:0".
-    pub device: &'static str,
+    /// Where its files are.
+    pub files: ModelFiles,
+    /// Its device, as the worker sees it.
+    pub device: DeviceName,
     /// Requests that run at the same time, at least 1.
     pub max_concurrency: u32,
     /// Socket to listen on.

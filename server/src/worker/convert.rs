@@ -16,7 +16,10 @@ use super::{
     stats::EngineStats,
 };
 use crate::{
-    model::{ConversationSupport, Failure, KvBlocks, ModelMetadata, Pace, Reason, Support},
+    model::{
+        ConversationSupport, Failure, GenerationSettings, KvBlocks, ModelMetadata, Pace, Reason,
+        Support,
+    },
     wire,
 };
 
@@ -35,10 +38,10 @@ pub(super) fn worker_config(config: &WorkerConfig) -> protocol::WorkerConfig {
         model_id: config.model.to_string(),
         socket_path: config.socket.display().to_string(),
         server_pid: std::process::id(),
-        source: config.files.as_ref().map(source),
+        source: Some(source(&config.files)),
         cache_dir: common.cache_dir.display().to_string(),
         spec: Some(spec),
-        device: config.device.to_owned(),
+        device: config.device.to_string(),
         max_concurrency: config.max_concurrency,
         asked_concurrency: config.spec.max_concurrency.unwrap_or_default(),
         otlp_endpoint: common.otlp_endpoint.clone().unwrap_or_default(),
@@ -93,7 +96,8 @@ pub(super) fn metadata(message: v1::ModelMetadata) -> ModelMetadata {
         trained_context_length: message.trained_context_length,
         vocabulary_size: message.vocabulary_size,
         size_bytes: message.size_bytes,
-        device: message.device,
+        // It sees one device only: which one that is the server knows.
+        device: None,
         is_lora: message.is_lora,
         lora_rank: message.lora_rank,
         adapters: message.adapters,
@@ -163,8 +167,14 @@ fn pace(message: v1::Pace) -> Pace {
 
 /// A request for text.
 pub(super) fn generate(call: GenerateCall) -> protocol::GenerateRequest {
+    let GenerationSettings { sampling, stop } = call.settings;
+    let request = v1::GenerateRequest {
+        sampling: Some(wire::sampling_message(&sampling)),
+        stop,
+        ..call.request
+    };
     protocol::GenerateRequest {
-        request: Some(call.request),
+        request: Some(request),
         queued: wire::duration_message(call.queued),
         default_max_tokens: call.default_max_tokens.unwrap_or_default(),
         bounds: Some(bounds(call.bounds)),

@@ -2,15 +2,18 @@
 
 use super::Context;
 use crate::{
-    catalog::CatalogEntry,
-    lifecycle::command::DriverCommand,
+    catalog::{CatalogEntry, EntrySummary},
+    lifecycle::{command::DriverCommand, tracked_model::TrackedModel},
     model::{ModelId, Status},
 };
 
 impl Context {
     /// Makes models known that are registered, without a transition.
-    pub(in crate::lifecycle) fn track_all(&self, entries: impl IntoIterator<Item = ModelId>) {
-        let statuses = entries.into_iter().map(Status::unloaded);
+    pub(in crate::lifecycle) fn track_all(&self, entries: impl IntoIterator<Item = EntrySummary>) {
+        let statuses = entries.into_iter().map(|entry| Status {
+            suspended: entry.suspended,
+            ..Status::unloaded(entry.id)
+        });
         self.event_log.track_all(statuses);
     }
 

@@ -3,12 +3,9 @@
 use super::Context;
 use crate::{
     catalog::{CatalogEntry, LearnedFacts},
-    lifecycle::{
-        gpu::{CPU, Gpu},
-        memory::MemoryNeed,
-    },
-    model::{ModelMemory as Bytes, Spec},
-    worker::WorkerProgram,
+    lifecycle::{gpu::Gpu, memory::MemoryNeed},
+    model::{DeviceName, ModelMemory as Bytes, Spec},
+    worker::{Inspection, WorkerProgram},
 };
 
 impl Context {
@@ -22,7 +19,7 @@ impl Context {
         gpu: Option<&Gpu>,
     ) -> (Option<u64>, Option<u64>) {
         let hint = spec.memory_hint.unwrap_or_default();
-        let device = gpu.map_or_else(|| CPU.to_owned(), Gpu::device_name);
+        let device = gpu.map_or(DeviceName::Cpu, Gpu::device_name);
         let known = learned.memory.as_ref();
         let peak = known
             .filter(|known| known.is_of(spec, &device))
@@ -35,6 +32,22 @@ impl Context {
             of(hint.host_bytes, |held| held.host_bytes),
             of(hint.device_bytes, |held| held.device_bytes),
         )
+    }
+
+    /// What a model of `spec` needs on `gpu`, or on the CPU: what is known, else what the `inspection` of its files says.
+    pub(in crate::lifecycle) fn need(
+        &self,
+        spec: &Spec,
+        learned: &LearnedFacts,
+        gpu: Option<Gpu>,
+        inspection: &Inspection,
+    ) -> MemoryNeed {
+        let (host, device) = self.known_need(spec, learned, gpu.as_ref());
+        let device = device.unwrap_or(inspection.need_device_bytes);
+        MemoryNeed {
+            host: host.unwrap_or(inspection.need_host_bytes),
+            device: gpu.map(|gpu| (gpu, device)),
+        }
     }
 
     /// Whether the model of `entry` can be loaded without evicting anything, as far as its need is known.

@@ -14,7 +14,7 @@ impl ModelDriver {
     pub(super) fn record_metadata(&self, metadata: ModelMetadata) {
         let learned = ModelMetadata {
             // The worker sees one device only, which is the first to it.
-            device: self.device_name(),
+            device: Some(self.device_name()),
             ..self.with_revision(metadata)
         };
         self.model.update_facts(|facts| {

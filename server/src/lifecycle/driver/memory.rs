@@ -3,9 +3,7 @@
 use super::{ModelDriver, resources::WorkerMemory};
 use crate::{
     lifecycle::{
-        eviction::Evictor,
-        ledger::with_headroom,
-        memory::{MemoryNeed, Reservation},
+        eviction::Evictor, ledger::with_headroom, memory::Reservation,
         worker_monitor::WorkerMonitor,
     },
     model::{Failure, ModelMemory, StateKind, state::Event},
@@ -16,14 +14,9 @@ impl ModelDriver {
     /// Asks for the memory that the model needs. The answer comes as an event of the resources.
     pub(super) fn request_memory(&mut self, inspection: Box<Inspection>) {
         let spec = &self.load.spec;
-        let learned = self.model.facts().learned.clone();
+        let learned = &self.model.facts().learned;
         let gpu = self.resources.gpu().map(|on| on.gpu.clone());
-        let (host, device) = self.context.known_need(spec, &learned, gpu.as_ref());
-        let device = device.unwrap_or(inspection.need_device_bytes);
-        let need = MemoryNeed {
-            host: host.unwrap_or(inspection.need_host_bytes),
-            device: gpu.map(|gpu| (gpu, device)),
-        };
+        let need = self.context.need(spec, learned, gpu, &inspection);
         let evictor = Evictor::for_model(&self.context, spec.priority, self.load.may_evict);
         let memory = self.context.memory.clone();
         let id = self.model.id().clone();

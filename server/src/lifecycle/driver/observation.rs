@@ -170,7 +170,7 @@ impl ModelDriver {
             worker.pace_is_new = true;
             let learned = LearnedPace {
                 pace,
-                device,
+                device: Some(device),
                 processors: *PROCESSORS,
             };
             self.model

@@ -11,11 +11,10 @@ use crate::{
     lifecycle::{
         command::Verification,
         device_release::{DeviceRelease, DeviceSnapshot, ReleaseOutcome},
-        gpu::CPU,
         load_slots::Rank,
         memory::Reservation,
     },
-    model::{Failure, LoadId, state::Event},
+    model::{DeviceName, Failure, LoadId, state::Event},
 };
 
 /// What a model has of its device, in bytes, beyond what its worker reports: at most this much is believed. It is
@@ -36,7 +35,7 @@ impl ModelDriver {
         let requested = spec.requested_device();
         let request = if self.context.devices.is_for_cpu(&requested) {
             PlacementRequest::Cpu {
-                slot: Box::pin(self.context.slots.take(CPU, rank)),
+                slot: Box::pin(self.context.slots.take(&DeviceName::Cpu, rank)),
                 requested: spec.device.clone(),
             }
         } else {
@@ -63,11 +62,11 @@ impl ModelDriver {
         self.apply(Event::SlotGranted);
     }
 
-    /// Name of the model's device: "cpu", or "cuda:" and a UUID.
-    pub(super) fn device_name(&self) -> String {
+    /// The model's device.
+    pub(super) fn device_name(&self) -> DeviceName {
         match self.resources.gpu() {
             Some(on) => on.gpu.device_name(),
-            None => CPU.to_owned(),
+            None => DeviceName::Cpu,
         }
     }
 

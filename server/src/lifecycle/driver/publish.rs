@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::ModelDriver;
 use crate::{
     catalog::LearnedFacts,
-    model::{Progress, Spec, StateKind, state::StateGroup},
+    model::{DeviceName, Progress, Spec, StateKind, state::StateGroup},
 };
 
 impl ModelDriver {
@@ -84,6 +84,8 @@ impl ModelDriver {
         }
         status.failure = failure;
         status.progress = progress;
+        // As of now: requests come and go without being published, and watchers hear of them with what is published next.
+        // Whoever asks gets those of the moment (`TrackedModel::live_status`).
         status.in_flight = occupancy.running;
         status.queued = occupancy.waiting;
     }
@@ -107,7 +109,7 @@ impl ModelDriver {
 fn expected_left(
     learned: &LearnedFacts,
     spec: &Spec,
-    device: &str,
+    device: &DeviceName,
     began: Instant,
 ) -> Option<Duration> {
     let known = learned.memory.as_ref()?;

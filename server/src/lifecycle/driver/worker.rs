@@ -85,10 +85,11 @@ impl ModelDriver {
             number: load.attempt,
         });
         let gpu = placement.gpu.as_ref().map(|on| &on.gpu);
-        let mut launch = WorkerLaunch::new(&self.context, self.model.id(), &spec, gpu);
-        launch.config.files = files;
-        launch.attempt.clone_from(&attempt);
-        launch.span = self.load.span.clone();
+        let launch = WorkerLaunch {
+            attempt: attempt.clone(),
+            span: self.load.span.clone(),
+            ..WorkerLaunch::new(&self.context, self.model.id(), &spec, gpu, files)
+        };
         let task = WorkerTask::start(&self.context, launch);
         let kill = Arc::new(task.kill_token());
         self.model.worker_kill.store(Some(kill));

@@ -20,7 +20,7 @@ use crate::{
 /// How to unload.
 #[derive(Clone, Debug)]
 pub struct UnloadOptions {
-    /// For requests that run.
+    /// For requests that run; with `force` they get none.
     pub drain_timeout: Duration,
     /// Also when the model is required or held.
     pub force: bool,
@@ -75,7 +75,7 @@ impl Loader {
         if !others.is_empty() {
             return Err(UnloadError::Held(others));
         }
-        let Some(queued) = locked.unload(options.drain_timeout).await? else {
+        let Some(queued) = locked.unload(options.drain()).await? else {
             return Ok((id, UnloadReport::nothing()));
         };
         let QueuedUnload { model, report } = queued;
@@ -102,6 +102,16 @@ impl Loader {
             locked.clear_if_inactive(force).await?;
         }
         Ok(())
+    }
+}
+
+impl UnloadOptions {
+    /// How long requests that run are waited for.
+    fn drain(&self) -> Duration {
+        match self.force {
+            true => Duration::ZERO,
+            false => self.drain_timeout,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{Disconnected, WorkerExchange};
 use crate::{
-    lifecycle::gpu::CPU,
+    model::DeviceName,
     worker::{CallError, WorkerClient},
 };
 
@@ -20,7 +20,7 @@ impl WorkerExchange<'_> {
     /// Hears what the model, which has just been loaded, has of its device, if it is on one: that is what it
     /// claims from READY on.
     pub(super) async fn record_device_memory(&self, client: WorkerClient) {
-        if self.config.device != CPU {
+        if self.config.device != DeviceName::Cpu {
             let _ = timeout(FIRST_STATS_TIMEOUT, self.read_stats_once(client)).await;
             let devices = self.context.devices.system();
             let _ = devices.fresh_devices(FIRST_STATS_TIMEOUT).await;

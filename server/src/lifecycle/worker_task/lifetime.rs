@@ -41,8 +41,8 @@ async fn run_to_the_end(
     signals: WorkerSignals,
     reports: mpsc::Sender<WorkerReport>,
 ) {
-    let model = launch.config.model.to_string();
-    let socket = launch.config.socket.clone();
+    let model = launch.model.to_string();
+    let socket = launch.socket.clone();
     let resources = WorkerResources::default();
     let lifetime = async {
         tokio::select! {

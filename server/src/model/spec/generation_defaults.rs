@@ -14,6 +14,15 @@ pub struct GenerationDefaults {
     pub stop: Vec<String>,
 }
 
+/// How an answer is made, as far as its request or the defaults say.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GenerationSettings {
+    /// Sampling parameters.
+    pub sampling: Sampling,
+    /// Texts that end the answer.
+    pub stop: Vec<String>,
+}
+
 /// How the next token is chosen; each in the range that `hangar.v1.Sampling` gives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -26,6 +35,21 @@ pub struct Sampling {
     pub frequency_penalty: Option<f32>,
     pub presence_penalty: Option<f32>,
     pub repetition_penalty: Option<f32>,
+}
+
+impl GenerationSettings {
+    /// These settings, which are a request's own, with `defaults` where it says nothing. The longest answer is not among
+    /// them: a worker chooses it, by the length of the prompt.
+    #[must_use]
+    pub fn or(self, defaults: &GenerationDefaults) -> Self {
+        Self {
+            sampling: self.sampling.or(defaults.sampling),
+            stop: match self.stop.is_empty() {
+                true => defaults.stop.clone(),
+                false => self.stop,
+            },
+        }
+    }
 }
 
 impl Sampling {
@@ -41,5 +65,37 @@ impl Sampling {
             presence_penalty: self.presence_penalty.or(fallback.presence_penalty),
             repetition_penalty: self.repetition_penalty.or(fallback.repetition_penalty),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_request_says_goes_before_the_defaults() {
+        let defaults = GenerationDefaults {
+            sampling: Sampling {
+                temperature: Some(0.5),
+                top_k: Some(4),
+                ..Sampling::default()
+            },
+            max_tokens: Some(9),
+            stop: vec!["default".to_owned()],
+        };
+        let asked = GenerationSettings {
+            sampling: Sampling {
+                temperature: Some(0.0),
+                ..Sampling::default()
+            },
+            stop: vec!["asked".to_owned()],
+        };
+        let settings = asked.clone().or(&defaults);
+        assert_eq!(settings.sampling.temperature, Some(0.0));
+        assert_eq!(settings.sampling.top_k, Some(4));
+        assert_eq!(settings.stop, asked.stop);
+        let settings = GenerationSettings::default().or(&defaults);
+        assert_eq!(settings.sampling, defaults.sampling);
+        assert_eq!(settings.stop, defaults.stop);
     }
 }

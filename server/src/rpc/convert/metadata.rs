@@ -38,7 +38,11 @@ pub(in crate::rpc) fn metadata_message(
         load_duration: metadata.load_duration.and_then(duration_message),
         loaded_time: metadata.loaded.map(Into::into),
         last_used_time: last_used.map(Into::into),
-        device: metadata.device.clone(),
+        device: metadata
+            .device
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
         trained_context_length: metadata.trained_context_length,
         prepared: metadata.prepared,
         embedding_size: metadata.embedding_size,

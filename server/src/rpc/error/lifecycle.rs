@@ -5,7 +5,7 @@ use crate::{
     catalog::NameTaken,
     lifecycle::{
         FindError, LoadError, RoutingError, SourceError, SwitchError, TooManyReloads,
-        TooManySessions, UnknownSession, UnloadError,
+        TooManySessions, UnknownSession, UnloadError, WaitError,
     },
     model::ModelId,
 };
@@ -51,6 +51,26 @@ impl From<LoadError> for ApiError {
             LoadError::Storage(error) => error.into(),
             LoadError::ShuttingDown => Self::ShuttingDown,
             LoadError::ModelTaskFailed => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<WaitError> for ApiError {
+    fn from(error: WaitError) -> Self {
+        match error {
+            WaitError::Failed {
+                model,
+                desired,
+                declared,
+                failure,
+            } => Self::LoadFailed {
+                model: model.to_string(),
+                desired,
+                declared,
+                failure,
+            },
+            WaitError::Ended(failure) => Self::Failed(failure),
+            WaitError::ShuttingDown => Self::ShuttingDown,
         }
     }
 }

@@ -12,7 +12,7 @@ use prost_types::Struct;
 use super::{parts, tokens, tools, values::is_plain};
 use crate::{
     lifecycle::{ModelRequest, Operation},
-    model::Sampling,
+    model::{GenerationSettings, Sampling},
     rpc::{
         deadline::{Deadline, earliest},
         error::ApiError,
@@ -50,9 +50,9 @@ const RESERVED_OPTIONS: [&str; 5] = [
 pub(in crate::rpc) struct Generate {
     /// Whom it is for, and until when.
     pub(super) admission: ModelRequest,
-    /// How it wants tokens to be chosen.
-    pub(super) sampling: Sampling,
-    /// The rest of it, for the worker.
+    /// How it wants its answer to be made.
+    pub(super) settings: GenerationSettings,
+    /// The rest of it, for the worker and for traces.
     pub(super) message: GenerateRequest,
 }
 
@@ -62,7 +62,7 @@ pub(in crate::rpc) struct Generate {
 ///
 /// All that is wrong with it.
 pub(in crate::rpc) fn parse(
-    message: GenerateRequest,
+    mut message: GenerateRequest,
     deadline: Option<Deadline>,
 ) -> Result<Generate, ApiError> {
     let (timeout, sampling) = check(&message)?;
@@ -77,7 +77,10 @@ pub(in crate::rpc) fn parse(
             priority: message.priority,
             deadline: earliest(deadline, timeout),
         },
-        sampling,
+        settings: GenerationSettings {
+            sampling,
+            stop: std::mem::take(&mut message.stop),
+        },
         message,
     })
 }

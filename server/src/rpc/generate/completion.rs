@@ -3,7 +3,11 @@
 use hangar_client::v1::GenerateRequest;
 
 use super::check::Generate;
-use crate::{lifecycle::ModelRequest, model::Sampling, wire};
+use crate::{
+    lifecycle::ModelRequest,
+    model::{GenerationSettings, Sampling},
+    wire,
+};
 
 /// What is to be generated, checked by whoever read it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,7 +43,6 @@ impl Completion {
             prompt,
             sampling: Some(wire::sampling_message(&sampling)),
             max_tokens: max_tokens.unwrap_or_default(),
-            stop,
             seed,
             logprobs: logprobs.is_some(),
             top_logprobs: logprobs.unwrap_or_default(),
@@ -48,7 +51,7 @@ impl Completion {
         };
         Generate {
             admission,
-            sampling,
+            settings: GenerationSettings { sampling, stop },
             message,
         }
     }

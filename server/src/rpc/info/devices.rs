@@ -2,13 +2,16 @@
 
 use hangar_client::v1::DeviceInfo;
 
-use crate::system::{Device, DeviceReading};
+use crate::{
+    model::DeviceName,
+    system::{Device, DeviceReading},
+};
 
 /// Memory that a model's worker holds on a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DeviceHolding {
-    /// The device, as the model's metadata name it: "cuda:" and an UUID or ordinal.
-    pub(super) device: String,
+    /// The device, as the model's metadata name it.
+    pub(super) device: DeviceName,
     /// Bytes.
     pub(super) bytes: u64,
 }
@@ -36,9 +39,12 @@ pub(super) fn devices(reading: &DeviceReading, holdings: &[DeviceHolding]) -> Ve
         .collect()
 }
 
-fn is_on(place: &str, device: &Device) -> bool {
-    let name = place.strip_prefix("cuda:");
-    name.is_some_and(|name| name == device.uuid || name == device.ordinal.to_string())
+fn is_on(place: &DeviceName, device: &Device) -> bool {
+    match place {
+        DeviceName::Cpu => false,
+        DeviceName::Ordinal(ordinal) => *ordinal == device.ordinal,
+        DeviceName::Uuid(uuid) => **uuid == *device.uuid,
+    }
 }
 
 #[cfg(test)]
@@ -67,7 +73,7 @@ mod tests {
             ("cuda:7", 16),
         ];
         let holdings = held.map(|(device, bytes)| DeviceHolding {
-            device: device.to_owned(),
+            device: device.parse().expect("a device"),
             bytes,
         });
         let reported = devices(&reading, &holdings);

@@ -110,8 +110,7 @@ impl Sources<'_> {
 
     fn model(&self, entry: CatalogEntry, detail: Detail) -> ModelInfo {
         let id = entry.id.clone();
-        let status = self.event_log.status(&id);
-        let status = status.unwrap_or_else(|| Status::unloaded(id.clone()));
+        let status = self.fleet.status(&id);
         let holders = self.fleet.holders(&id);
         let tracked = self.fleet.tracked(&id);
         model(entry, tracked.as_deref(), &status, &holders, detail)
@@ -123,7 +122,7 @@ impl Sources<'_> {
             let bytes = status.memory?.device_bytes;
             let model = self.fleet.tracked(&status.model_id);
             let model = model.filter(|_| bytes > 0)?;
-            let device = model.facts().learned.metadata.device.clone();
+            let device = model.facts().learned.metadata.device.clone()?;
             Some(DeviceHolding { device, bytes })
         };
         holding.iter().filter_map(on_device).collect()

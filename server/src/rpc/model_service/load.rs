@@ -9,9 +9,8 @@ use tonic::Status;
 
 use super::{ModelHandlers, item_error};
 use crate::{
-    catalog::ModelOrigin,
-    lifecycle::{Fleet, LoadOptions, LoadTicket, Reload},
-    model::{Failure, ModelId, Reason},
+    lifecycle::{LoadOptions, LoadTicket, Reload},
+    model::ModelId,
     rpc::{
         convert,
         error::ApiError,
@@ -38,16 +37,15 @@ impl ModelHandlers {
                 Ok(LoadModelResponse::default())
             }
             LoadScope::All if request.validate_only => {
-                let refused = self.check_all(&options).await?;
-                Ok(LoadModelResponse { loads: refused })
+                let refused = self.fleet.check_all(options).await?.into_iter();
+                let refused = refused.map(|(id, error)| self.refused(&id, error.into()));
+                Ok(LoadModelResponse {
+                    loads: refused.collect(),
+                })
             }
             LoadScope::One(id) => {
                 let ticket = self.fleet.load(&id, options).await?;
-                let load = if request.wait {
-                    self.response(&ended(&self.fleet, ticket).await?)
-                } else {
-                    self.response(&ticket)
-                };
+                let load = self.answer(ticket, request.wait).await?;
                 Ok(LoadModelResponse { loads: vec![load] })
             }
             LoadScope::All => self.load_all(options, request.wait).await,
@@ -89,33 +87,9 @@ impl ModelHandlers {
                 false => Reload::Never,
             },
             session: (!request.session_id.is_empty()).then(|| request.session_id.clone().into()),
-            // What is loaded together does not evict each other.
-            may_evict: !of_all,
             ..LoadOptions::new(timeout.unwrap_or(self.options.load_timeout))
         };
         Ok((scope, options))
-    }
-
-    /// Loads of all models that would be refused.
-    async fn check_all(&self, options: &LoadOptions) -> Result<Vec<ModelLoad>, ApiError> {
-        self.check_for_each(options)?;
-        let loadable = self.fleet.loadable().await?;
-        let refused = self.fleet.check_each(loadable, options).await;
-        let refused = refused.into_iter();
-        Ok(refused
-            .map(|(id, error)| self.refused(&id, error.into()))
-            .collect())
-    }
-
-    /// What would be wrong with each load.
-    fn check_for_each(&self, options: &LoadOptions) -> Result<(), ApiError> {
-        if self.fleet.is_closing() {
-            return Err(ApiError::ShuttingDown);
-        }
-        match &options.session {
-            Some(session) => Ok(self.fleet.session(session).map(drop)?),
-            None => Ok(()),
-        }
     }
 
     async fn load_all(
@@ -123,22 +97,24 @@ impl ModelHandlers {
         options: LoadOptions,
         wait: bool,
     ) -> Result<LoadModelResponse, ApiError> {
-        self.check_for_each(&options)?;
-        let loadable = self.fleet.loadable().await?;
-        let tickets = self.fleet.load_each(loadable, &options).await;
         let mut loads = Vec::new();
-        for (id, ticket) in tickets {
-            let load = match ticket.map_err(ApiError::from) {
-                Ok(ticket) if wait => {
-                    let ended = ended(&self.fleet, ticket).await;
-                    ended.map(|ticket| self.response(&ticket))
-                }
-                Ok(ticket) => Ok(self.response(&ticket)),
-                Err(error) => Err(error),
+        for (id, ticket) in self.fleet.load_all(options).await? {
+            let load = match ticket {
+                Ok(ticket) => self.answer(ticket, wait).await,
+                Err(error) => Err(error.into()),
             };
             loads.push(load.unwrap_or_else(|error| self.refused(&id, error)));
         }
         Ok(LoadModelResponse { loads })
+    }
+
+    /// What is said of the load of `ticket`: as it began, or, with `wait`, as it ended.
+    async fn answer(&self, ticket: LoadTicket, wait: bool) -> Result<ModelLoad, ApiError> {
+        let ticket = match wait {
+            true => self.fleet.wait(ticket).await?,
+            false => ticket,
+        };
+        Ok(self.response(&ticket))
     }
 
     /// The load of the model `id` among others.
@@ -163,45 +139,5 @@ impl ModelHandlers {
             estimated_load_time: estimate.and_then(wire::duration_message),
             error: None,
         }
-    }
-}
-
-/// Waits until the load of `ticket` has ended. A caller that goes away leaves the load running.
-///
-/// # Errors
-///
-/// When the model did not become READY.
-pub(in crate::rpc) async fn ended(
-    fleet: &Fleet,
-    mut ticket: LoadTicket,
-) -> Result<LoadTicket, ApiError> {
-    if let Some(outcome) = ticket.outcome.take() {
-        let no_reply = || Err(Failure::of_panicked_task());
-        let ended = outcome.wait().await.unwrap_or_else(no_reply);
-        ticket.status = ended.map_err(|failure| {
-            if fleet.is_closing() {
-                ApiError::ShuttingDown
-            } else {
-                failed(fleet, &ticket.status.model_id, failure)
-            }
-        })?;
-    } else if let Some(failure) = ticket.status.failure.take() {
-        return Err(failed(fleet, &ticket.status.model_id, failure));
-    }
-    Ok(ticket)
-}
-
-/// A load of the model `id` has failed: why, and what it has left behind.
-fn failed(fleet: &Fleet, id: &ModelId, failure: Failure) -> ApiError {
-    let model = fleet.tracked(id).map(|model| model.facts());
-    let ended = failure.reason == Reason::LoadCancelled;
-    match model {
-        Some(facts) if !ended => ApiError::LoadFailed {
-            model: id.to_string(),
-            desired: facts.desired,
-            declared: facts.entry.origin == ModelOrigin::File,
-            failure,
-        },
-        _ => ApiError::Failed(failure),
     }
 }

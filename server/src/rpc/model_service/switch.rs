@@ -30,7 +30,9 @@ impl ModelHandlers {
             "alias",
             "must differ from model_id",
         );
-        violations.check_result("strategy", v1::SwitchStrategy::try_from(request.strategy));
+        let strategy = v1::SwitchStrategy::try_from(request.strategy);
+        let strategy = violations.check_result("strategy", strategy);
+        let strategy = strategy.and_then(chosen);
         let drain = violations.duration("drain_timeout", request.drain_timeout, Duration::ZERO);
         let timeout = violations.duration("timeout", request.timeout, Duration::from_millis(1));
         let spec = request
@@ -44,11 +46,6 @@ impl ModelHandlers {
             .map_or(Ok(()), validate::refuse_later_fields)?;
         let (Some(alias), Some(to)) = (alias, to) else {
             return Err(ApiError::invalid("alias", "is required"));
-        };
-        let strategy = match request.strategy() {
-            v1::SwitchStrategy::Unspecified | v1::SwitchStrategy::Auto => None,
-            v1::SwitchStrategy::LoadFirst => Some(SwitchStrategy::LoadFirst),
-            v1::SwitchStrategy::UnloadFirst => Some(SwitchStrategy::UnloadFirst),
         };
         let options = SwitchOptions {
             spec,
@@ -66,5 +63,14 @@ impl ModelHandlers {
             strategy: convert::switch_strategy(ticket.switch.strategy).into(),
             estimated_time: ticket.estimate.and_then(wire::duration_message),
         })
+    }
+}
+
+/// The order that the caller chose; `None`: whatever memory allows.
+fn chosen(strategy: v1::SwitchStrategy) -> Option<SwitchStrategy> {
+    match strategy {
+        v1::SwitchStrategy::Unspecified | v1::SwitchStrategy::Auto => None,
+        v1::SwitchStrategy::LoadFirst => Some(SwitchStrategy::LoadFirst),
+        v1::SwitchStrategy::UnloadFirst => Some(SwitchStrategy::UnloadFirst),
     }
 }

@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 use hangar_client::v1::{
     ModelUnload, UnloadModelRequest, UnloadModelResponse, unload_model_request::Target,
 };
-use tonic::Status;
 
 use super::{ModelHandlers, item_error};
 use crate::{
-    lifecycle::UnloadOptions,
+    lifecycle::{UnloadOptions, UnloadOutcome},
     model::ModelId,
     rpc::{convert, error::ApiError, validate::Violations},
 };
@@ -31,23 +30,21 @@ impl ModelHandlers {
             }
         };
         violations.finish()?;
-        let drain_timeout = if request.force {
-            Duration::ZERO
-        } else {
-            drain.unwrap_or(self.options.drain_timeout)
-        };
         let session = match &*request.session_id {
             "" => None,
             id => Some(self.fleet.session(&id.to_owned().into())?.name),
         };
         let options = UnloadOptions {
-            drain_timeout,
+            drain_timeout: drain.unwrap_or(self.options.drain_timeout),
             force: request.force,
             session,
         };
         let unloads = match one {
             Some(id) => vec![self.unload_one(&id, options).await?],
-            None => self.unload_all(options).await?,
+            None => {
+                let unloads = self.fleet.unload_all(options).await?;
+                unloads.into_iter().map(one_of_all).collect()
+            }
         };
         let models_remaining = self
             .fleet
@@ -61,31 +58,6 @@ impl ModelHandlers {
         })
     }
 
-    /// Unloads all models that have a worker or are about to get one, and sees to it that others are not
-    /// loaded later because they were asked for; without force not the required ones.
-    async fn unload_all(&self, options: UnloadOptions) -> Result<Vec<ModelUnload>, ApiError> {
-        let stays = |id: &ModelId| {
-            let model = self.fleet.tracked(id);
-            !options.force && model.is_some_and(|model| model.facts().entry.spec.required)
-        };
-        let mut active = self.fleet.active();
-        active.retain(|status| !stays(&status.model_id));
-        self.fleet.clear_desired_of_inactive(options.force).await?;
-        let unload = |id: ModelId| {
-            let options = options.clone();
-            async move {
-                let unload = self.unload_one(&id, options).await;
-                unload.unwrap_or_else(|error| ModelUnload {
-                    model_id: id.to_string(),
-                    error: Some(item_error(&Status::from(error))),
-                    ..ModelUnload::default()
-                })
-            }
-        };
-        let unloads = active.into_iter().map(|status| unload(status.model_id));
-        Ok(futures::future::join_all(unloads).await)
-    }
-
     async fn unload_one(
         &self,
         name: &ModelId,
@@ -96,5 +68,22 @@ impl ModelHandlers {
         let (id, report) =
             ended.map_err(|error| ApiError::of_unload(error, &self.fleet.resolve(name)))?;
         Ok(convert::unloaded(&id, &report, began.elapsed()))
+    }
+}
+
+/// What is said of the unload of one of several models.
+fn one_of_all(unload: UnloadOutcome) -> ModelUnload {
+    let UnloadOutcome {
+        model,
+        outcome,
+        elapsed,
+    } = unload;
+    match outcome {
+        Ok(report) => convert::unloaded(&model, &report, elapsed),
+        Err(error) => ModelUnload {
+            model_id: model.to_string(),
+            error: Some(item_error(&ApiError::of_unload(error, &model).into())),
+            ..ModelUnload::default()
+        },
     }
 }

@@ -16,8 +16,7 @@ use super::{
     text_request::TextRequest,
 };
 use crate::{
-    lifecycle::Fleet,
-    model::{Failure, Reason},
+    lifecycle::{Fleet, KnownKind, Operation},
     rpc::{
         deadline::Deadline, embed, error::ApiError, health::HealthSource,
         model_service::ModelApiOptions, validate::model_id,
@@ -72,7 +71,7 @@ impl OpenInferenceApi {
                     requested_name,
                     id: facts.entry.id.clone(),
                     version: facts.entry.version,
-                    kind: facts.entry.spec.kind.or(facts.learned.metadata.kind),
+                    kind: model.kind(),
                     embedding_size: facts.learned.metadata.embedding_size,
                     model: Some(model.clone()),
                 }
@@ -82,7 +81,7 @@ impl OpenInferenceApi {
                 NamedModel {
                     requested_name,
                     version: entry.version,
-                    kind: entry.spec.kind.or(entry.learned.metadata.kind),
+                    kind: KnownKind::of_entry(&entry),
                     embedding_size: entry.learned.metadata.embedding_size,
                     id: entry.id,
                     model: None,
@@ -112,13 +111,13 @@ impl OpenInferenceApi {
             true => ModelTask::Embed,
             false => ModelTask::Generate,
         };
-        match named.kind.map_or(Ok(wanted), ModelTask::of)? {
-            ModelTask::Generate if wanted == ModelTask::Embed => {
-                Err(ApiError::Failed(Failure::new(
-                    Reason::UnsupportedByModel,
-                    "this model gives no vectors; ask it for text_output, or load an embedding model",
-                )))
-            }
+        let task = named.kind.kind().map_or(Ok(wanted), ModelTask::of)?;
+        if wanted == ModelTask::Embed {
+            // Before it is read by the conventions of another task.
+            let refused = named.kind.check(Operation::Embeddings);
+            refused.map_err(ApiError::Failed)?;
+        }
+        match task {
             ModelTask::Generate => {
                 let request = TextRequest::parse(request, named, deadline)?;
                 Ok(TaskRequest::Text(request.into()))

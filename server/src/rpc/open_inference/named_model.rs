@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    lifecycle::TrackedModel,
-    model::{ModelId, ModelKind},
+    lifecycle::{KnownKind, TrackedModel},
+    model::ModelId,
 };
 
 /// A registered model that a request names.
@@ -13,8 +13,7 @@ pub(super) struct NamedModel {
     pub(super) requested_name: ModelId,
     pub(super) id: ModelId,
     pub(super) version: u64,
-    /// `None` until its first load has shown it.
-    pub(super) kind: Option<ModelKind>,
+    pub(super) kind: KnownKind,
     /// Numbers in a vector of an embedding model; zero until its first load has shown it.
     pub(super) embedding_size: u32,
     /// If it was loaded or asked for since the start.

@@ -44,7 +44,7 @@ impl ModelTask {
     ///
     /// As [`Self::of`], and when that is not known.
     pub(super) fn of_model(named: &NamedModel) -> Result<Self, ApiError> {
-        let kind = named.kind.ok_or_else(|| ApiError::NotLoaded {
+        let kind = named.kind.kind().ok_or_else(|| ApiError::NotLoaded {
             model: named.id.to_string(),
             why: Some("its kind is known once it was loaded".to_owned()),
         })?;

@@ -9,10 +9,10 @@ use crate::{
         context::Context,
         device_release::DeviceSnapshot,
         devices::PendingPlacement,
-        gpu::{CPU, DEVICE_READ_TIMEOUT, Gpu},
+        gpu::{DEVICE_READ_TIMEOUT, Gpu},
         load_slots::{LoadSlot, Rank},
     },
-    model::{Failure, ModelId, Reason, RequestedDevice, Spec},
+    model::{DeviceName, Failure, ModelId, Reason, RequestedDevice, Spec},
 };
 
 /// A load slot on a device that was chosen.
@@ -83,9 +83,7 @@ pub(in crate::lifecycle::driver) async fn find_placement(
         .choose(&id, &requested, needs, &context.memory)
         .await?;
     let (gpu, pending) = chosen.unzip();
-    let device = gpu
-        .as_ref()
-        .map_or_else(|| CPU.to_owned(), Gpu::device_name);
+    let device = gpu.as_ref().map_or(DeviceName::Cpu, Gpu::device_name);
     let slot = context.slots.take(&device, rank).await;
     let gpu = match gpu {
         Some(gpu) => Some(snapshot_device(&context, &id, gpu).await?),

@@ -15,7 +15,6 @@ use crate::{
     model::{self, state::StateGroup},
     rpc::{
         error::ApiError,
-        model_service::ended,
         open_inference::truncated::truncated,
         validate::{Violations, model_id, refuse},
     },
@@ -37,25 +36,12 @@ impl OpenInferenceApi {
     }
 
     fn index_of(&self, entry: &EntrySummary) -> ModelIndex {
-        let (state, reason) = match self.fleet.tracked(&entry.id) {
-            Some(model) => {
-                let (state, reason) = state(&model.status());
-                let facts = model.facts();
-                let outdated = facts.reload_reason().filter(|_| state == READY);
-                (
-                    state,
-                    outdated.map_or(reason, |why| format!("reload required: {why}")),
-                )
-            }
-            None => {
-                let suspended = entry.suspended.clone();
-                let status = model::Status {
-                    suspended,
-                    ..model::Status::unloaded(entry.id.clone())
-                };
-                state(&status)
-            }
-        };
+        let (state, mut reason) = state(&self.fleet.status(&entry.id));
+        if let Some(model) = self.fleet.tracked(&entry.id).filter(|_| state == READY)
+            && let Some(why) = model.facts().reload_reason()
+        {
+            reason = format!("reload required: {why}");
+        }
         ModelIndex {
             name: entry.id.to_string(),
             version: entry.version.to_string(),
@@ -86,7 +72,7 @@ impl OpenInferenceApi {
             ..LoadOptions::new(self.options.load_timeout)
         };
         let ticket = self.fleet.load(&id, options).await?;
-        ended(&self.fleet, ticket).await?;
+        self.fleet.wait(ticket).await?;
         Ok(())
     }
 
