@@ -3,7 +3,7 @@
 use super::Context;
 use crate::{
     catalog::{CatalogEntry, EntrySummary},
-    lifecycle::{command::DriverCommand, tracked_model::TrackedModel},
+    lifecycle::command::DriverCommand,
     model::{ModelId, Status},
 };
 

@@ -42,7 +42,7 @@ impl Loader {
     ) -> Result<LoadTicket, WaitError> {
         let id = &ticket.status.model_id;
         if let Some(outcome) = ticket.outcome.take() {
-            let no_reply = || Err(Failure::of_a_lost_task());
+            let no_reply = || Err(Failure::of_panicked_task());
             let ended = outcome.wait().await.unwrap_or_else(no_reply);
             ticket.status = ended.map_err(|failure| match self.context.is_closing() {
                 true => WaitError::ShuttingDown,
