@@ -72,7 +72,7 @@ mod tests {
         Rank { required, priority }
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn required_models_load_before_those_of_higher_priority() {
         let slots = LoadSlots::new(1, 1);
         let held = slots.take("cpu", Rank::default()).await;
@@ -88,7 +88,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn the_cpu_has_other_places_than_the_rest() {
         let slots = LoadSlots::new(2, 1);
         let take = |device| slots.take(device, Rank::default()).now_or_never();
@@ -98,7 +98,7 @@ mod tests {
         assert!(first.is_some() && other.is_some() && take("cuda:a").is_none());
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn devices_do_not_wait_for_each_other() {
         let slots = LoadSlots::new(1, 1);
         let _held = slots.take("cpu", Rank::default()).await;

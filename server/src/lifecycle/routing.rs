@@ -401,7 +401,7 @@ pub async fn within<T, E: From<RoutingError>>(
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn vectors_and_text_are_of_different_models() {
         use Operation::{Chat, Embeddings, TextCompletion};
         for (kind, operation, right) in [

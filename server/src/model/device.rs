@@ -84,7 +84,7 @@ fn uuid(name: &str) -> Option<RequestedDevice> {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn every_way_to_name_a_device_is_read() {
         for (text, requested) in [
             ("auto", RequestedDevice::Auto),
@@ -102,7 +102,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn everything_else_is_not() {
         let long = format!("cuda:GPU-{}", "0".repeat(MAX_UUID));
         for text in [

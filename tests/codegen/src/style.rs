@@ -7,7 +7,7 @@ use crate::sources::sources;
 /// Where the hand-written sources are.
 const ROOMS: [&str; 3] = ["client", "server", "tests"];
 
-#[test]
+#[bounded::test]
 fn no_comment_is_a_banner() -> Result<()> {
     let sources = sources(&ROOMS)?;
     assert!(sources.len() > 500, "{}", sources.len());
@@ -22,7 +22,7 @@ fn no_comment_is_a_banner() -> Result<()> {
     Ok(())
 }
 
-#[test]
+#[bounded::test]
 fn every_file_begins_with_what_it_is_for() -> Result<()> {
     for (name, text) in sources(&ROOMS)? {
         ensure!(text.starts_with("//! "), "{name} begins with no `//!`");

@@ -83,7 +83,7 @@ fn lock(line: &str) -> Option<&str> {
     words.next().filter(|_| is_declared)
 }
 
-#[test]
+#[bounded::test]
 fn the_tables_of_locks_have_those_of_the_sources_and_no_others() -> Result<()> {
     let mut locks = BTreeSet::new();
     for folder in FOLDERS {
@@ -125,7 +125,7 @@ fn all_tasks() -> Result<BTreeSet<(String, &'static str)>> {
     Ok(started)
 }
 
-#[test]
+#[bounded::test]
 fn the_table_of_tasks_has_the_tasks_of_the_server_and_no_others() -> Result<()> {
     let mut listed = BTreeSet::new();
     for (name, rest) in rows("\n## Tasks, and what happens when one dies\n")? {
@@ -139,7 +139,7 @@ fn the_table_of_tasks_has_the_tasks_of_the_server_and_no_others() -> Result<()> 
     Ok(())
 }
 
-#[test]
+#[bounded::test]
 fn a_test_has_each_task_panic() -> Result<()> {
     let mut suites = sources(&[SUITES])?;
     suites.retain(|(_, text)| text.contains("Failpoints"));
@@ -163,7 +163,7 @@ const ROOMS: [(&str, &[&str]); 3] = [
     ("\n## Rooms of the client\n", &["client/src"]),
 ];
 
-#[test]
+#[bounded::test]
 fn every_module_is_in_the_map_of_its_crate() -> Result<()> {
     for (heading, folders) in ROOMS {
         let section = section(heading)?;
