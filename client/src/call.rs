@@ -175,27 +175,27 @@ mod tests {
         (result, made.get())
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn what_may_pass_is_tried_again() {
         let gone = || Err(Status::unavailable("gone"));
         let (result, made) = calls_until(&[gone(), gone(), Ok(7)], SOON).await;
         assert_eq!((result.ok(), made), (Some(7), 3));
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn what_will_not_pass_is_not_tried_again() {
         let (result, made) = calls_until(&[Err(Status::not_found("no")), Ok(7)], SOON).await;
         assert_eq!((result.is_err(), made), (true, 1));
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn tries_are_bounded() {
         let answers = vec![Err(Status::unavailable("gone")); 9];
         let (result, made) = calls_until(&answers, SOON).await;
         assert_eq!((result.is_err(), made), (true, 5));
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn no_try_is_planned_past_the_deadline() {
         let late = Duration::from_secs(60);
         let (result, made) = calls_until(&[Err(Status::unavailable("gone")), Ok(7)], late).await;
@@ -203,7 +203,7 @@ mod tests {
         assert!(matches!(result, Err(Error::Refused(_))));
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn a_deadline_past_the_end_of_all_clocks_is_as_good_as_none() {
         let call = UnaryCall {
             deadline: Some(Duration::MAX),
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(result.ok(), Some(7));
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn a_call_without_an_answer_ends_at_its_deadline() {
         let settings = settings(SOON);
         let call = UnaryCall {

@@ -242,7 +242,7 @@ fn uri(server: &str) -> Result<String, Error> {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn a_scheme_is_added_and_checked() {
         assert_eq!(
             uri("localhost:50051").ok().as_deref(),
@@ -261,7 +261,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn a_server_that_is_not_there_is_unreachable() {
         let error = Client::connect("http://127.0.0.1:1").await.err();
         assert!(error.is_some_and(|error| error.is_unreachable()));

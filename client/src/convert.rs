@@ -38,7 +38,7 @@ impl From<Source> for ModelSource {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn durations_survive_the_round_trip() {
         for duration in [
             Duration::ZERO,
@@ -49,7 +49,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn durations_out_of_range_are_cut() {
         assert_eq!(
             to_duration(&to_proto_duration(Duration::MAX)),
@@ -64,7 +64,7 @@ mod tests {
         );
     }
 
-    #[test]
+    #[bounded::test]
     fn a_timestamp_of_zero_is_the_unix_epoch() {
         let epoch = prost_types::Timestamp {
             seconds: 0,

@@ -217,7 +217,7 @@ mod tests {
 
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn a_status_with_a_cause_means_the_connection() {
         let status = Status::from_error(Box::new(std::io::Error::other("broken pipe")));
         let error = Error::from_status("http://h:1", status);
@@ -229,7 +229,7 @@ mod tests {
         );
     }
 
-    #[test]
+    #[bounded::test]
     fn an_expired_timer_means_the_deadline() {
         let status = Status::from_error(Box::new(tonic::TimeoutExpired(())));
         let error = Error::from_status("http://h:1", status).with_deadline(Duration::from_secs(2));
@@ -237,7 +237,7 @@ mod tests {
         assert!(error.to_string().starts_with("no answer within 2s"));
     }
 
-    #[test]
+    #[bounded::test]
     fn a_shutdown_is_transient_and_a_dead_worker_is_not() {
         let refused = |reason: &str| {
             let details =

@@ -76,7 +76,7 @@ mod tests {
         assert!(shown.contains("\"r\""), "{shown}");
     }
 
-    #[test]
+    #[bounded::test]
     fn no_message_shows_the_id_of_a_session() {
         check(&LoadModelRequest {
             session_id: ID.to_owned(),
@@ -95,7 +95,7 @@ mod tests {
         });
     }
 
-    #[test]
+    #[bounded::test]
     fn a_message_of_an_id_alone_shows_whether_it_is_there() {
         let session_id = || ID.to_owned();
         let keep_alive = KeepAliveRequest {

@@ -93,7 +93,7 @@ mod tests {
 
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn the_context_becomes_a_traceparent() {
         let context = Context::new().with_remote_span_context(SpanContext::new(
             TraceId::from(0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c),
@@ -114,7 +114,7 @@ mod tests {
         );
     }
 
-    #[test]
+    #[bounded::test]
     fn what_http_forbids_is_left_out() {
         let mut metadata = MetadataMap::new();
         MetadataInjector(&mut metadata).set("not a name", "value".to_owned());

@@ -141,7 +141,7 @@ fn announce(server: &Server) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn one_processor_has_two_threads_and_many_have_a_few() {
         let threads = [1, 2, 4, 8, 64].map(runtime_threads);
         assert_eq!(threads, [2, 2, 4, 8, 8]);

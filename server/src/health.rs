@@ -132,7 +132,7 @@ mod tests {
 
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn every_service_of_the_api_has_the_servers_readiness() {
         let sets = [
             hangar_client::v1::FILE_DESCRIPTOR_SET,

@@ -175,7 +175,7 @@ mod tests {
         (parts.status, parts.headers, text)
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn probes_report_health_over_http() {
         assert_eq!(get("/livez").await.0, StatusCode::OK);
         assert_eq!(get("/startupz").await.0, StatusCode::OK);
@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(get("/").await.0, StatusCode::NOT_FOUND);
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn metrics_are_shown_as_text() {
         let (status, headers, text) = get("/metrics").await;
         assert_eq!(status, StatusCode::OK);
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn health_is_offered_over_grpc() {
         let mut client = HealthClient::new(ops());
         let ask = |service: &str| HealthCheckRequest {
@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(unknown.code(), Code::NotFound);
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn reflection_ends_at_its_deadline() {
         let mut client = ServerReflectionClient::new(ops());
         // The requests never end.
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(end.code(), Code::DeadlineExceeded);
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn other_grpc_calls_are_unimplemented() {
         let (status, headers, _) = request(Method::POST, "/a.B/C", "application/grpc+proto").await;
         assert_eq!(status, StatusCode::OK);

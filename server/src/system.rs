@@ -185,7 +185,7 @@ impl CpuMeter {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn a_sample_of_this_machine_makes_sense() {
         let info = SystemMonitor::new(std::env::temp_dir()).sample();
         assert!(info.cpu_cores > 0.0);
@@ -198,7 +198,7 @@ mod tests {
         assert!(info.memory_server_bytes < info.memory_total_bytes);
     }
 
-    #[test]
+    #[bounded::test]
     fn usage_is_known_from_the_second_reading_on() {
         let start = Instant::now();
         let time = |millis| CpuTime::Group {

@@ -1,11 +1,10 @@
 //! What the end-to-end suites share.
 
-// What the attribute makes of a test names this crate, also in it.
+// Tests say `hangar_tests::test`, also in it.
 extern crate self as hangar_tests;
 
 pub mod background;
 pub mod baseline;
-pub mod bound;
 pub mod failpoints;
 pub mod fixtures;
 pub mod fleet_watch;
@@ -32,4 +31,4 @@ pub mod timed;
 pub mod tools;
 pub mod workspace;
 
-pub use hangar_test_macros::test;
+pub use bounded::test;

@@ -231,7 +231,7 @@ mod tests {
         Refusal::from(Status::with_error_details(code, message, details))
     }
 
-    #[test]
+    #[bounded::test]
     fn details_are_parsed() {
         let metadata = HashMap::from([("model_id".to_owned(), "m".to_owned())]);
         let mut details = ErrorDetails::with_error_info("QUEUE_FULL", DOMAIN, metadata);
@@ -260,7 +260,7 @@ mod tests {
         );
     }
 
-    #[test]
+    #[bounded::test]
     fn a_status_without_details_is_printed_as_it_is() {
         let refusal = Refusal::from(Status::internal(""));
         assert_eq!(refusal.details(), &Details::default());
@@ -269,7 +269,7 @@ mod tests {
         assert!(unknown.starts_with("the server does not know this call"));
     }
 
-    #[test]
+    #[bounded::test]
     fn reasons_of_other_domains_and_of_the_future_are_no_reasons() {
         let other = ErrorDetails::with_error_info("QUEUE_FULL", "example.com", HashMap::new());
         assert_eq!(
@@ -282,7 +282,7 @@ mod tests {
         assert_eq!(newer.to_string(), "m (INTERNAL/TOO_LATE)");
     }
 
-    #[test]
+    #[bounded::test]
     fn a_refusal_lists_the_known_models_and_what_to_do() {
         let metadata = HashMap::from([("known_model_ids".to_owned(), "a,b".to_owned())]);
         let details = ErrorDetails::with_error_info("MODEL_NOT_FOUND", DOMAIN, metadata);
@@ -298,13 +298,13 @@ mod tests {
         );
     }
 
-    #[test]
+    #[bounded::test]
     fn garbage_in_the_details_is_ignored() {
         let status = Status::with_details(Code::Aborted, "m", vec![0xff; 64].into());
         assert_eq!(Refusal::from(status).details(), &Details::default());
     }
 
-    #[test]
+    #[bounded::test]
     fn an_item_of_all_keeps_its_details() {
         let details = ErrorDetails::with_error_info("MODEL_HELD", DOMAIN, HashMap::new());
         let status = Status::with_error_details(Code::FailedPrecondition, "held", details);

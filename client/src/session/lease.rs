@@ -108,7 +108,7 @@ mod tests {
         )
     }
 
-    #[test]
+    #[bounded::test]
     fn a_lease_is_renewed_in_each_third_of_its_time() {
         let start = Instant::now();
         let mut lease = Lease::new(TTL, start);
@@ -119,7 +119,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn after_a_failure_the_tries_come_closer_and_then_slow_down() {
         let start = Instant::now();
         let mut lease = Lease::new(TTL, start);
@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(lease.pause(), TTL / 3);
     }
 
-    #[test]
+    #[bounded::test]
     fn a_session_that_must_have_lapsed_is_expired() {
         let start = Instant::now();
         let mut lease = Lease::new(TTL, start);
@@ -147,7 +147,7 @@ mod tests {
         assert!(matches!(step, LeaseState::Expired(Error::Deadline { .. })));
     }
 
-    #[test]
+    #[bounded::test]
     fn a_session_that_the_server_does_not_know_is_expired_at_once() {
         let start = Instant::now();
         let mut lease = Lease::new(TTL, start);
@@ -155,7 +155,7 @@ mod tests {
         assert!(matches!(step, LeaseState::Expired(Error::Refused(_))));
     }
 
-    #[test]
+    #[bounded::test]
     fn a_try_ends_with_the_lease() {
         let start = Instant::now();
         let lease = Lease::new(TTL, start);

@@ -34,19 +34,19 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn what_is_under_way_has_no_outcome() {
         assert!(outcome(switch(SwitchOutcome::Unspecified)).is_none());
     }
 
-    #[test]
+    #[bounded::test]
     fn an_outcome_of_the_future_is_no_success() {
         let mut switch = switch(SwitchOutcome::Unspecified);
         switch.outcome = 77;
         assert!(matches!(outcome(switch), Some(Err(Error::Switch(_)))));
     }
 
-    #[test]
+    #[bounded::test]
     fn a_rollback_says_why_and_what_serves() {
         let error = outcome(switch(SwitchOutcome::RolledBack))
             .unwrap()
@@ -59,7 +59,7 @@ mod tests {
         assert!(!error.is_transient());
     }
 
-    #[test]
+    #[bounded::test]
     fn a_failed_roll_back_says_that_nothing_serves() {
         let error = outcome(switch(SwitchOutcome::RollbackFailed))
             .unwrap()

@@ -36,7 +36,7 @@ fn loads() -> LoadModelResponse {
     }
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn an_item_that_failed_is_an_error_with_its_details() {
     let script = Script::default();
     script.state().loads = [Ok(loads())].into();
@@ -61,7 +61,7 @@ async fn an_item_that_failed_is_an_error_with_its_details() {
     assert!(matches!(error, Error::Refused(_)));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn the_command_line_prints_each_item_and_fails_when_one_did() {
     let script = Script::default();
     script.state().loads = [Ok(loads()), Ok(loads())].into();

@@ -77,7 +77,7 @@ fn request_ids(script: &Script) -> [Vec<String>; 3] {
     ]
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn what_changes_the_catalog_is_repeated_under_the_same_request_id() {
     let script = Script::default();
     let created = CreateModelResponse {
@@ -112,7 +112,7 @@ async fn what_changes_the_catalog_is_repeated_under_the_same_request_id() {
     assert_eq!(state.catalog.deletes.requests[0].etag, "e2");
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_request_id_of_the_caller_is_kept_and_a_check_says_so() {
     let script = Script::default();
     let created = CreateModelResponse {
@@ -131,7 +131,7 @@ async fn a_request_id_of_the_caller_is_kept_and_a_check_says_so() {
     );
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn an_entry_that_the_caller_has_is_not_given_again() {
     let script = Script::default();
     let same = GetModelResponse {
@@ -149,7 +149,7 @@ async fn an_entry_that_the_caller_has_is_not_given_again() {
     assert_eq!(script.state().catalog.gets.requests[0].if_none_match, "e1");
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_stream_goes_through_all_pages_with_the_same_filter() {
     let script = Script::default();
     script.state().catalog.lists = Asked::with([
@@ -185,7 +185,7 @@ async fn a_stream_goes_through_all_pages_with_the_same_filter() {
     assert_eq!(filter.labels["team"], "search");
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_stream_ends_with_its_error() {
     let script = Script::default();
     script.state().catalog.lists = Asked::with([
@@ -200,7 +200,7 @@ async fn a_stream_ends_with_its_error() {
     assert!(models.next().await.is_none());
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn pages_that_go_in_a_circle_are_an_error() {
     let script = Script::default();
     script.state().catalog.lists = Asked::with([page(&["a"], "p2"), page(&["b"], "p2")]);
@@ -211,7 +211,7 @@ async fn pages_that_go_in_a_circle_are_an_error() {
     assert!(matches!(error, Error::Protocol(_)), "{error}");
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn an_edit_is_made_again_on_the_entry_of_whoever_was_faster() {
     let script = Script::default();
     script.state().catalog.gets = Asked::with([got(model("e1", 1)), got(model("e2", 10))]);
@@ -237,7 +237,7 @@ async fn an_edit_is_made_again_on_the_entry_of_whoever_was_faster() {
     assert_ne!(first.request_id, second.request_id);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn an_edit_gives_way_after_its_attempts() {
     let script = Script::default();
     script.state().catalog.gets = Asked::with((0..9).map(|n| got(model("e", n))));
@@ -261,7 +261,7 @@ async fn an_edit_gives_way_after_its_attempts() {
     assert_eq!(requests[3].etag, "mine");
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn an_edit_that_changes_nothing_writes_nothing() {
     let script = Script::default();
     script.state().catalog.gets = Asked::with([got(model("e1", 1))]);
@@ -271,7 +271,7 @@ async fn an_edit_that_changes_nothing_writes_nothing() {
     assert!(script.state().catalog.updates.requests.is_empty());
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn an_edit_of_aliases_leaves_the_spec_alone() {
     let script = Script::default();
     script.state().catalog.gets = Asked::with([got(model("e1", 1))]);

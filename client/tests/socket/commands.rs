@@ -20,7 +20,7 @@ fn json(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).unwrap()
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_model_is_created_from_a_file_and_flags() {
     let script = Script::default();
     let created = CreateModelResponse {
@@ -56,7 +56,7 @@ async fn a_model_is_created_from_a_file_and_flags() {
     assert_eq!(source, Some(Source::Path("/m".to_owned())));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_taken_name_is_refused_with_what_to_do() {
     let script = Script::default();
     let taken = || Err(refused(Code::AlreadyExists, "MODEL_EXISTS"));
@@ -71,7 +71,7 @@ async fn a_taken_name_is_refused_with_what_to_do() {
     assert_eq!(error["reason"], "MODEL_EXISTS");
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn arguments_that_make_no_sense_together_are_wrong_usage() {
     let script = Script::default();
     for arguments in [
@@ -87,7 +87,7 @@ async fn arguments_that_make_no_sense_together_are_wrong_usage() {
     }
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn models_are_listed_over_all_pages() {
     let script = Script::default();
     let page = |id: &str, next: &str| {
@@ -128,7 +128,7 @@ async fn models_are_listed_over_all_pages() {
     assert_eq!(filter.labels["team"], "");
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn an_empty_catalog_is_said() {
     let script = Script::default();
     script.state().catalog.lists = Asked::with([Ok(ListModelsResponse::default())]);
@@ -136,7 +136,7 @@ async fn an_empty_catalog_is_said() {
     assert!(text(&output.stdout).starts_with("No such models."));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_spec_that_was_got_can_be_given_again() {
     let script = Script::default();
     script.state().catalog.gets = Asked::with((0..4).map(|_| got(model("e1", 7))));
@@ -155,7 +155,7 @@ async fn a_spec_that_was_got_can_be_given_again() {
     }
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn an_update_changes_what_is_given() {
     let script = Script::default();
     let mut old = model("e1", 7);
@@ -191,7 +191,7 @@ async fn an_update_changes_what_is_given() {
     assert_eq!((spec.context_length, spec.priority), (9, 7));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_delete_passes_force_and_the_etag_on() {
     let script = Script::default();
     script.state().catalog.deletes = Asked::with([
@@ -212,7 +212,7 @@ async fn a_delete_passes_force_and_the_etag_on() {
     assert!(request.force && request.etag == "e1");
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_switch_is_waited_for_and_its_failure_is_a_failure() {
     for (outcome, code) in [
         (SwitchOutcome::Succeeded, 0),
@@ -237,7 +237,7 @@ async fn a_switch_is_waited_for_and_its_failure_is_a_failure() {
     }
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_failed_switch_has_its_reason_for_programs() {
     let over = SwitchInfo {
         reason: "WORKER_DIED".to_owned(),
@@ -250,7 +250,7 @@ async fn a_failed_switch_has_its_reason_for_programs() {
     assert_eq!(json(&output.stderr)["error"]["reason"], "WORKER_DIED");
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_session_is_its_id_for_scripts() {
     let script = Script::default();
     let session = Session {
@@ -277,7 +277,7 @@ async fn a_session_is_its_id_for_scripts() {
     assert!(text(&output.stderr).contains("open another one"));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn info_prints_names_holders_and_switches() {
     let script = Script::default();
     let model = ModelInfo {

@@ -22,7 +22,7 @@ fn answer(texts: u16) -> EmbedResponse {
     }
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_call_has_what_was_asked_for_and_is_tried_again() {
     let script = Script::default();
     let gone = Err(Status::unavailable("gone"));
@@ -43,7 +43,7 @@ async fn a_call_has_what_was_asked_for_and_is_tried_again() {
     assert_eq!(request.timeout.map(|timeout| timeout.seconds), Some(9));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn people_see_a_line_for_each_text() {
     let script = Script::default();
     script.state().embeds = Asked::with([Ok(answer(2))]);
@@ -62,7 +62,7 @@ async fn people_see_a_line_for_each_text() {
     assert_eq!(request.timeout, None);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn programs_get_all_of_it_for_the_lines_of_standard_input() {
     let script = Script::default();
     script.state().embeds = Asked::with([Ok(answer(1))]);

@@ -14,7 +14,7 @@ fn event(event: GenerateEvent) -> GenerateResponse {
     GenerateResponse { event: Some(event) }
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn an_answer_that_was_read_to_its_end_is_not_cancelled() {
     let (mut end, held) = oneshot::channel();
     let chunk = GenerateEvent::Chunk(GenerateChunk {

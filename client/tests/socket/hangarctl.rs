@@ -84,7 +84,7 @@ fn info() -> GetInfoResponse {
     }
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn info_is_for_people_and_for_programs() {
     let script = Script::new(State {
         info: Some(info()),
@@ -103,7 +103,7 @@ async fn info_is_for_people_and_for_programs() {
     assert_eq!(info["server"]["uptime"], "61s");
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn every_way_to_shape_an_answer_has_an_option() {
     let generate = vec![chunk("{}"), done()];
     let script = Script::new(State {
@@ -156,7 +156,7 @@ async fn every_way_to_shape_an_answer_has_an_option() {
     }
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn an_answer_is_written_as_it_is_and_its_prompt_may_come_from_standard_input() {
     let generate = vec![chunk("Hel"), chunk("lo"), done()];
     let script = Script::new(State {
@@ -193,7 +193,7 @@ async fn an_answer_is_written_as_it_is_and_its_prompt_may_come_from_standard_inp
     assert_eq!(request.stop, ["x"]);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn an_answer_that_breaks_off_keeps_its_text_and_fails() {
     let generate = vec![chunk("Hel"), Err(refused(Code::Unavailable, "WORKER_DIED"))];
     let script = Script::new(State {
@@ -208,7 +208,7 @@ async fn an_answer_that_breaks_off_keeps_its_text_and_fails() {
     assert!(text(&output.stderr).contains("UNAVAILABLE/WORKER_DIED"));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn an_answer_without_an_end_is_a_failure() {
     let script = Script::new(State {
         generate: vec![chunk("Hel")],
@@ -219,7 +219,7 @@ async fn an_answer_without_an_end_is_a_failure() {
     assert!(text(&output.stderr).contains("the answer ended without saying why"));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_watch_is_written_line_by_line_with_its_tokens() {
     let script = Script::watches([
         vec![
@@ -242,7 +242,7 @@ async fn a_watch_is_written_line_by_line_with_its_tokens() {
     assert_eq!(output.status.code(), Some(1));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_load_waits_and_an_unload_prints_what_was_freed() {
     let unload = ModelUnload {
         model_id: "m".to_owned(),
@@ -275,7 +275,7 @@ async fn a_load_waits_and_an_unload_prints_what_was_freed() {
     );
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn failures_are_printed_as_json_for_programs() {
     let script = Script::new(State {
         loads: [Err(refused(Code::FailedPrecondition, "SPEC_CONFLICT"))].into(),
@@ -288,7 +288,7 @@ async fn failures_are_printed_as_json_for_programs() {
     assert_eq!(output.status.code(), Some(1));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn wrong_usage_and_no_server_have_their_own_exit_codes() {
     let script = Script::default();
     let output = hangarctl(&script, &["load", "m", "--spec", "{"], "").await;

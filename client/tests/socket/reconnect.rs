@@ -35,7 +35,7 @@ async fn watched(client: &Client, last: u64) -> Vec<String> {
     seen
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_watch_goes_on_behind_its_last_event() {
     let script = Script::watches([
         vec![snapshot("t0", "a", false), Err(Status::unavailable("cut"))],
@@ -58,7 +58,7 @@ async fn a_watch_goes_on_behind_its_last_event() {
     assert_eq!(script.state().tokens, ["", "", "t1", "t2"]);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_refused_token_leads_to_a_reset() {
     let script = Script::watches([
         vec![snapshot("t0", "a", true), transition(1)],
@@ -73,7 +73,7 @@ async fn a_refused_token_leads_to_a_reset() {
     assert_eq!(script.state().tokens, ["", "t1", ""]);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_hole_in_the_sequence_leads_to_a_reset() {
     let script = Script::watches([
         vec![snapshot("t0", "a", true), transition(1), transition(3)],
@@ -86,7 +86,7 @@ async fn a_hole_in_the_sequence_leads_to_a_reset() {
     );
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_watch_ends_where_going_on_is_hopeless() {
     let script = Script::watches([vec![Err(refused(Code::PermissionDenied, "ROLE_REQUIRED"))]]);
     let (client, _tasks) = script.serve().await;
@@ -96,7 +96,7 @@ async fn a_watch_ends_where_going_on_is_hopeless() {
     assert!(watch.next().await.is_none());
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_load_is_repeated_under_the_same_request_id() {
     let script = Script::default();
     let ready = LoadModelResponse {
@@ -111,7 +111,7 @@ async fn a_load_is_repeated_under_the_same_request_id() {
     assert_eq!(requests[0], requests[1]);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn how_a_load_failed_is_not_repeated() {
     let script = Script::default();
     script.state().loads = [Err(refused(Code::Unavailable, "WORKER_DIED"))].into();

@@ -45,7 +45,7 @@ async fn comes(count: &mut watch::Receiver<usize>, keep_alives: usize) {
     timeout(LIMIT, came).await.unwrap().unwrap();
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_session_keeps_itself_alive_through_failures() {
     let ttl = Duration::from_secs(6);
     let script = Script::default();
@@ -67,7 +67,7 @@ async fn a_session_keeps_itself_alive_through_failures() {
     assert_eq!(asked, Some(to_proto_duration(LIMIT)));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_session_that_the_server_does_not_know_any_more_has_expired() {
     let script = Script::default();
     let unknown = Err(refused(Code::NotFound, "SESSION_NOT_FOUND"));
@@ -88,7 +88,7 @@ async fn a_session_that_the_server_does_not_know_any_more_has_expired() {
     assert_eq!(error.reason(), Some(ErrorReason::SessionNotFound));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_session_whose_server_cannot_be_reached_for_its_whole_time_has_expired() {
     let script = Script::default();
     let gone = || Err(Status::unavailable("a proxy"));
@@ -104,7 +104,7 @@ async fn a_session_whose_server_cannot_be_reached_for_its_whole_time_has_expired
     assert!(tries > 1, "{tries} tries");
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_session_that_is_dropped_is_not_kept_alive() {
     let ttl = Duration::from_millis(600);
     let script = Script::default();
@@ -121,7 +121,7 @@ async fn a_session_that_is_dropped_is_not_kept_alive() {
     assert!(script.state().sessions.closes.requests.is_empty());
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn closing_lists_what_is_unloaded_and_ends_the_keep_alive() {
     let script = Script::default();
     let closed = CloseSessionResponse {
@@ -135,7 +135,7 @@ async fn closing_lists_what_is_unloaded_and_ends_the_keep_alive() {
     assert!(requests.len() == 2 && requests.iter().all(|request| request.session_id == "s1"));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_session_that_is_gone_is_closed() {
     let script = Script::default();
     let unknown = || Err(refused(Code::NotFound, "SESSION_NOT_FOUND"));
@@ -148,7 +148,7 @@ async fn a_session_that_is_gone_is_closed() {
     assert_eq!(error.reason(), Some(ErrorReason::SessionNotFound));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn loads_and_unloads_name_their_session() {
     let script = Script::default();
     let loaded = LoadModelResponse {

@@ -64,7 +64,7 @@ async fn wait(script: &Script) -> Result<SwitchInfo, Error> {
     outcome.unwrap().unwrap()
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn the_outcome_arrives_over_a_reconnect() {
     let script = script(
         [
@@ -87,7 +87,7 @@ async fn the_outcome_arrives_over_a_reconnect() {
     assert_eq!(state.infos.requests.len(), 1);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn the_outcome_is_asked_for_after_a_reset() {
     let script = script(
         [
@@ -102,7 +102,7 @@ async fn the_outcome_is_asked_for_after_a_reset() {
     assert_eq!(wait(&script).await.unwrap().switch_id, "s1");
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_switch_that_is_over_before_the_watch_begins_has_its_outcome() {
     let failed = SwitchInfo {
         reason: "INSUFFICIENT_MEMORY".to_owned(),
@@ -119,7 +119,7 @@ async fn a_switch_that_is_over_before_the_watch_begins_has_its_outcome() {
     assert_eq!(failure.switch().from_model_id, "old");
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_question_that_failed_is_asked_again_with_the_next_event() {
     let gone = (0..5).map(|_| cut());
     let over = info(&[switch("s1", SwitchOutcome::Succeeded)]);
@@ -138,7 +138,7 @@ async fn a_question_that_failed_is_asked_again_with_the_next_event() {
     assert_eq!(script.state().infos.requests.len(), 6);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn an_outcome_that_nobody_remembers_is_not_made_up() {
     for switches in [&[][..], &[switch("s2", SwitchOutcome::Succeeded)]] {
         let script = script(
@@ -153,7 +153,7 @@ async fn an_outcome_that_nobody_remembers_is_not_made_up() {
     }
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn the_new_model_is_followed() {
     let ready = |revision| {
         changed(
@@ -185,7 +185,7 @@ async fn the_new_model_is_followed() {
     assert_eq!(states, [ModelState::Loading, ModelState::Ready]);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_switch_is_repeated_under_the_same_request_id() {
     let script = Script::default();
     script.state().switches = Asked::with([cut(), begun()]);
@@ -207,7 +207,7 @@ async fn a_switch_is_repeated_under_the_same_request_id() {
     );
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_switch_that_cannot_begin_says_why() {
     let script = Script::default();
     script.state().switches = Asked::with([Err(refused(Code::Aborted, "SWITCH_IN_PROGRESS"))]);
@@ -217,7 +217,7 @@ async fn a_switch_that_cannot_begin_says_why() {
     assert!(matches!(error, Error::Refused(_)));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn waiting_ends_at_its_deadline() {
     let script = script([], []);
     let (client, _tasks) = script.serve().await;

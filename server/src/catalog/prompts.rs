@@ -68,7 +68,7 @@ mod tests {
     use super::*;
     use crate::model::Source;
 
-    #[test]
+    #[bounded::test]
     fn prompts_are_those_of_what_the_engine_is_built_from() {
         let spec = Spec::of(Source::Path("/m".into()));
         let prompts = LearnedPrompts::of(&spec);

@@ -242,7 +242,7 @@ fn absolute(key: &'static str, path: &Path) -> Result<PathBuf, ConfigError> {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn the_best_worker_that_the_processor_can_run_is_taken() -> io::Result<()> {
         let directory = tempfile::tempdir()?;
         let plain = directory.path().join("hangar-worker");

@@ -106,7 +106,7 @@ mod tests {
         source = { hugging_face = { repository = "a/b" } }
     "#;
 
-    #[test]
+    #[bounded::test]
     fn a_table_is_a_model_with_the_fields_of_a_spec() {
         let models = read(TABLES).expect("good tables");
         let ids: Vec<_> = models.iter().map(|model| model.id.as_str()).collect();
@@ -145,7 +145,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn what_is_no_model_names_its_place_or_id_and_the_key() {
         for (text, expected) in [
             ("models = 3", vec!["models"]),
@@ -164,7 +164,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn a_wrong_value_names_the_model_and_the_key() {
         let demo = "[[models]]\nid = \"m\"\nsource = \"demo\"\n";
         for (text, expected) in [

@@ -108,7 +108,7 @@ fn row(setting: &Arg) -> String {
     format!("| `{key}` | `{variable}` | {kind} | {meaning} | {default} |")
 }
 
-#[test]
+#[bounded::test]
 fn the_page_of_settings_is_what_their_definitions_say() -> Result<()> {
     let mut page = String::new();
     let mut heading = None;
@@ -125,7 +125,7 @@ fn the_page_of_settings_is_what_their_definitions_say() -> Result<()> {
     hangar_codegen::pages::check("docs/configuration.md", "settings", &page)
 }
 
-#[test]
+#[bounded::test]
 fn every_setting_has_its_place_and_its_variable() {
     for setting in all() {
         let key = key(&setting);
@@ -140,7 +140,7 @@ fn every_setting_has_its_place_and_its_variable() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn every_default_is_as_it_is_described() {
     let defaults = with(&[]).expect("defaults");
     for setting in all() {
@@ -157,7 +157,7 @@ fn every_default_is_as_it_is_described() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn every_setting_changes_what_the_server_runs_with() {
     let defaults = with(&[]).expect("defaults");
     for setting in all() {
@@ -170,7 +170,7 @@ fn every_setting_changes_what_the_server_runs_with() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn flags_that_the_protos_name_are_there() -> Result<()> {
     let flags: Vec<_> = settings()
         .iter()

@@ -51,7 +51,7 @@ fn load_with_environment(arguments: &[&str], variables: &[(&str, &str)]) -> Stri
     String::from_utf8(output.stdout).unwrap()
 }
 
-#[test]
+#[bounded::test]
 #[ignore = "runs in a process of its own, for load_with_environment"]
 fn settings_are_printed_by_a_process_of_their_own() {
     let arguments = std::env::var(CHILD_ARGUMENTS).unwrap_or_default();
@@ -59,7 +59,7 @@ fn settings_are_printed_by_a_process_of_their_own() {
     println!("{:?}", load(&arguments));
 }
 
-#[test]
+#[bounded::test]
 fn flag_goes_before_environment_before_file_before_default() {
     let file = file("max_models = 11\nmax_watchers = 12\nwatch_ring = 13");
     let config = format!("--config={}", file.path().display());
@@ -75,13 +75,13 @@ fn flag_goes_before_environment_before_file_before_default() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn an_empty_collector_endpoint_means_none() {
     let settings = load_with_environment(&[], &[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]);
     assert!(settings.contains("otlp_endpoint: None"), "{settings}");
 }
 
-#[test]
+#[bounded::test]
 fn every_kind_of_value_can_stand_in_a_file() {
     let settings = load_file(
         r#"
@@ -110,14 +110,14 @@ fn every_kind_of_value_can_stand_in_a_file() {
     assert_eq!(settings.trace_sample_ratio, 0.25);
 }
 
-#[test]
+#[bounded::test]
 fn boolean_flags_need_no_value() {
     let settings = load(&["--insecure-listen", "--reflection=false"]).unwrap();
     assert!(settings.insecure_listen);
     assert!(!settings.reflection);
 }
 
-#[test]
+#[bounded::test]
 fn the_worker_for_gpus_need_not_be_there_unless_it_is_named() {
     let settings = load(&[]).unwrap();
     let beside = std::env::current_exe().unwrap();
@@ -135,7 +135,7 @@ fn the_worker_for_gpus_need_not_be_there_unless_it_is_named() {
     );
 }
 
-#[test]
+#[bounded::test]
 fn model_roots_are_repeatable_and_unique() {
     let arguments = [
         "--model-root=/",
@@ -147,7 +147,7 @@ fn model_roots_are_repeatable_and_unique() {
     assert_eq!(settings.model_roots, [Path::new("/"), Path::new("/tmp")]);
 }
 
-#[test]
+#[bounded::test]
 fn a_missing_model_root_is_refused() {
     let error = load(&["--model-root=/no/such/root"])
         .unwrap_err()
@@ -155,14 +155,14 @@ fn a_missing_model_root_is_refused() {
     assert!(error.starts_with("model_root: /no/such/root: "), "{error}");
 }
 
-#[test]
+#[bounded::test]
 fn an_unknown_key_is_refused_by_name() {
     let error = load_file("max_model = 3", &[]).unwrap_err().to_string();
     assert!(error.contains("max_model"), "{error}");
     assert!(error.contains("expected one of"), "{error}");
 }
 
-#[test]
+#[bounded::test]
 fn a_bad_value_in_a_file_is_refused_by_name() {
     for (text, key, hint) in [
         (
@@ -213,7 +213,7 @@ fn a_bad_value_in_a_file_is_refused_by_name() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn a_bad_flag_is_refused_by_name() {
     let error = Cli::try_parse_from(["hangar", "serve", "--load-timeout=soon"]).unwrap_err();
     let error = error.to_string();
@@ -221,7 +221,7 @@ fn a_bad_flag_is_refused_by_name() {
     assert!(error.contains("write it like 30s"), "{error}");
 }
 
-#[test]
+#[bounded::test]
 fn a_file_that_cannot_be_read_is_named() {
     let error = load(&["--config=/no/such/file"]).unwrap_err().to_string();
     assert!(error.contains("/no/such/file"), "{error}");
@@ -229,7 +229,7 @@ fn a_file_that_cannot_be_read_is_named() {
     assert!(error.contains("configuration file"), "{error}");
 }
 
-#[test]
+#[bounded::test]
 fn other_addresses_than_loopback_need_a_flag() {
     for flag in [
         "--listen=0.0.0.0:1",
@@ -249,7 +249,7 @@ fn other_addresses_than_loopback_need_a_flag() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn both_ports_cannot_be_the_same() {
     let same = |port| {
         load(&[
@@ -261,7 +261,7 @@ fn both_ports_cannot_be_the_same() {
     assert!(same(0).is_ok());
 }
 
-#[test]
+#[bounded::test]
 fn sockets_always_fit_into_the_runtime_directory() {
     let short = load(&["--data-dir=/d"]).unwrap();
     assert_eq!(short.runtime_dir, Path::new("/d/run"));
@@ -279,7 +279,7 @@ fn set_mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
-#[test]
+#[bounded::test]
 fn the_runtime_directory_is_private() {
     let parent = tempfile::tempdir().unwrap();
     let path = parent.path().join("a/b");
@@ -289,7 +289,7 @@ fn the_runtime_directory_is_private() {
     assert_eq!(mode(&path), 0o700);
 }
 
-#[test]
+#[bounded::test]
 fn the_data_directory_is_made_private_and_left_as_it_is() {
     let parent = tempfile::tempdir().unwrap();
     let path = parent.path().join("a/b");
@@ -303,14 +303,14 @@ fn the_data_directory_is_made_private_and_left_as_it_is() {
     assert!(error.to_string().contains("everybody"), "{error}");
 }
 
-#[test]
+#[bounded::test]
 fn a_directory_that_cannot_be_made_is_named() {
     let file = NamedTempFile::new().unwrap();
     let error = directories::make_data_dir(&file.path().join("x")).unwrap_err();
     assert!(error.to_string().starts_with("data_dir: "), "{error}");
 }
 
-#[test]
+#[bounded::test]
 fn a_missing_worker_is_named() {
     let error = directories::check_worker(Path::new("/no/worker")).unwrap_err();
     assert!(error.to_string().contains("--worker"), "{error}");
@@ -318,7 +318,7 @@ fn a_missing_worker_is_named() {
     assert!(directories::check_worker(file.path()).is_err());
 }
 
-#[test]
+#[bounded::test]
 fn the_command_line_is_consistent() {
     use clap::CommandFactory;
     Cli::command().debug_assert();

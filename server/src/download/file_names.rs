@@ -49,7 +49,7 @@ fn is_hex(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn names_that_lead_elsewhere_are_not_inside() {
         for name in [
             "",
@@ -74,7 +74,7 @@ mod tests {
         assert!(!is_plain("a b") && !is_plain("a?b") && is_plain("1_Pooling/config.json"));
     }
 
-    #[test]
+    #[bounded::test]
     fn commits_and_digests_are_lower_case_hexadecimal() {
         assert!(is_commit(&"a1".repeat(20)) && is_sha256(&"0f".repeat(32)));
         assert!(!is_commit("main") && !is_commit(&"A1".repeat(20)) && !is_sha256(&"a1".repeat(20)));

@@ -297,7 +297,7 @@ fn within_the_hub(attempt: Attempt<'_>) -> reqwest::redirect::Action {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn a_hostile_etag_is_no_name() {
         assert_eq!(blob_name(Some("W/\"abc-1\""), "c", "n"), "abc-1");
         for etag in [
@@ -315,7 +315,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn answers_of_the_hub_are_distinguished() {
         let headers = HeaderMap::new();
         let of = |status| {

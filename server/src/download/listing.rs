@@ -134,7 +134,7 @@ mod tests {
         read(file).unwrap().files[0].described()
     }
 
-    #[test]
+    #[bounded::test]
     fn sizes_and_digests_are_read_where_they_are_given() {
         let digest = "b".repeat(64);
         let lfs = format!(
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(described(evil), None);
     }
 
-    #[test]
+    #[bounded::test]
     fn a_listing_with_a_name_that_leads_out_is_refused_as_a_whole() {
         let error = read(r#"{"rfilename": "../../.ssh/authorized_keys"}"#).unwrap_err();
         assert!(matches!(error, DownloadError::Unusable(_)), "{error:?}");

@@ -50,7 +50,7 @@ fn matches(pattern: &str, text: &str) -> bool {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn only_what_matches_is_allowed() {
         for (pattern, repository, allowed) in [
             ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-0.6B", true),

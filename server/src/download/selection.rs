@@ -177,7 +177,7 @@ mod tests {
         choose(&names.iter().copied().collect(), &wanted).map_err(|error| error.to_string())
     }
 
-    #[test]
+    #[bounded::test]
     fn what_loading_needs_is_chosen_and_nothing_else() {
         let names = [
             "README.md",
@@ -208,7 +208,7 @@ mod tests {
         assert_eq!(chosen(&names, &["m.gguf"]), Ok(vec!["m.gguf".to_owned()]));
     }
 
-    #[test]
+    #[bounded::test]
     fn more_files_than_any_model_has_are_refused() {
         let parts = |count: usize| {
             let part = move |number| format!("model-{number}-of-{count}.safetensors");
@@ -226,7 +226,7 @@ mod tests {
         assert!(error.contains("10000 are the most"), "{error}");
     }
 
-    #[test]
+    #[bounded::test]
     fn what_cannot_be_loaded_is_refused_with_what_to_do() {
         for (names, wanted, words) in [
             (

@@ -185,7 +185,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn a_little_work_counts_as_activity() {
         let mut tracker = ActivityTracker::new(ActivityTotals::default());
         let began = tracker.observed;
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(tracker.worked(), little);
     }
 
-    #[test]
+    #[bounded::test]
     fn time_between_rare_observations_counts_for_little() {
         let mut tracker = ActivityTracker::new(ActivityTotals::default());
         let began = tracker.observed;

@@ -89,7 +89,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn quantized_models_on_slow_kernels_are_warned_of() {
         let engine = BuiltInEngine::default();
         for quick in [
@@ -104,7 +104,7 @@ mod tests {
         assert!(engine.warned.load(Ordering::Relaxed));
     }
 
-    #[test]
+    #[bounded::test]
     fn workers_for_gpus_tell_nothing_of_kernels_for_cpus() {
         let engine = BuiltInEngine::default();
         engine.record(&ready("x86-64-v3", ""), &DeviceName::Cpu);

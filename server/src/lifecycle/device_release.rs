@@ -284,7 +284,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn memory_is_back_within_64_mib() {
         let before = snapshot(1000, 0, &[]);
         let verification = |free| before.verify(&snapshot(free, 0, &[]));
@@ -293,7 +293,7 @@ mod tests {
         assert_eq!(verification(935), None);
     }
 
-    #[test]
+    #[bounded::test]
     fn what_other_models_took_or_gave_is_allowed_for() {
         let before = snapshot(1000, 300, &[]);
         let verification = |free, others| before.verify(&snapshot(free, others, &[]));
@@ -306,7 +306,7 @@ mod tests {
         );
     }
 
-    #[test]
+    #[bounded::test]
     fn other_processes_are_allowed_for_and_reported() {
         let before = snapshot(1000, 0, &[(7, 100)]);
         let verification =
@@ -328,7 +328,7 @@ mod tests {
         );
     }
 
-    #[test]
+    #[bounded::test]
     fn what_those_hold_that_are_going_is_theirs_or_free() {
         let going = |free| DeviceSnapshot {
             leaving: 300 * MIB,
@@ -346,7 +346,7 @@ mod tests {
         assert_eq!(going(700).verify(&snapshot(1100, 0, &[])), more);
     }
 
-    #[test]
+    #[bounded::test]
     fn what_came_back_is_what_the_device_gained_by_it() {
         let last = snapshot(200, 300, &[(7, 100)]);
         assert_eq!(last.freed(&snapshot(700, 300, &[(7, 100)])), 500 * MIB);

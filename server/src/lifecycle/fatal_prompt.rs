@@ -137,7 +137,7 @@ mod tests {
         history.fatal().map(|fatal| fatal.tokens)
     }
 
-    #[test]
+    #[bounded::test]
     fn only_a_great_length_that_was_never_read_alone_is_to_blame() {
         let mut history = history();
         let ends = |prompts, reason| (prompts, reason);
@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(history.known(), None);
     }
 
-    #[test]
+    #[bounded::test]
     fn the_second_end_at_a_length_no_shorter_is_to_blame() {
         let mut history = history();
         assert_eq!(after(&mut history, 9000), None);
@@ -180,7 +180,7 @@ mod tests {
         assert_eq!(history.known(), None);
     }
 
-    #[test]
+    #[bounded::test]
     fn what_was_read_after_all_is_not_suspected_any_more() {
         let mut history = history();
         after(&mut history, 300);
@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(history.known().map(|known| known.tokens), Some(9000));
     }
 
-    #[test]
+    #[bounded::test]
     fn a_fatal_prompt_is_forgotten_on_another_device() {
         let mut history = history();
         assert!(history.move_to(&DeviceName::Cpu));
@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(history.known(), None);
     }
 
-    #[test]
+    #[bounded::test]
     fn a_fatal_prompt_is_forgotten_with_other_files() {
         let mut history = history();
         assert!(!history.read_from("1".to_owned()));
@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(history.to_keep(), None);
     }
 
-    #[test]
+    #[bounded::test]
     fn what_is_kept_counts_for_the_same_engine_only() {
         let mut first = history();
         assert_eq!(first.to_keep(), None);

@@ -285,7 +285,7 @@ mod tests {
         hung
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn a_root_that_hangs_takes_a_few_threads_and_none_of_others() {
         let systems = file_systems(&["/a", "/b"]);
         let hung = hang_everywhere(&systems, "/a").await;
@@ -306,7 +306,7 @@ mod tests {
         assert!(check(&systems, "/a/one-more", EVER).await.is_ok());
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn a_path_that_hangs_takes_one_thread_and_none_from_its_root() {
         let systems = file_systems(&["/a"]);
         let mut hung = Vec::new();
@@ -321,7 +321,7 @@ mod tests {
         assert!(check(&systems, "/a/m", EVER).await.is_ok());
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn an_access_is_one_of_the_innermost_root() {
         let roots = ["/a", "/a/b", "/a/b/c/../d"];
         let hung = ["/a", "/a/b", "/a/b/../b", "/a/b/d", "/a/b/d/../../b/c"];
@@ -344,7 +344,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn paths_are_forgotten_that_nobody_accesses() {
         let systems = file_systems(&["/a"]);
         for n in 0..100 {

@@ -254,7 +254,7 @@ mod tests {
         difference(&then, &read(path).expect("files"))
     }
 
-    #[test]
+    #[bounded::test]
     fn what_engines_read_is_watched_and_nothing_else() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path();
@@ -275,7 +275,7 @@ mod tests {
         assert!(gone.contains("is not there any more"), "{gone}");
     }
 
-    #[test]
+    #[bounded::test]
     fn a_file_of_the_same_size_and_time_is_another() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("model.gguf");
@@ -292,7 +292,7 @@ mod tests {
         assert!(changes(&path, replace).is_some());
     }
 
-    #[test]
+    #[bounded::test]
     fn a_link_that_leads_elsewhere_is_a_change() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path();

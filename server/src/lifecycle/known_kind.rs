@@ -67,7 +67,7 @@ mod tests {
     use super::*;
     use crate::model::Source;
 
-    #[test]
+    #[bounded::test]
     fn the_files_that_are_served_decide_then_the_spec_then_the_last_load() {
         use KnownKind::{Certain, Remembered, Unknown};
         use ModelKind::{Embedding, Text};
@@ -92,7 +92,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn a_remembered_kind_refuses_what_a_certain_one_does() {
         for kind in [ModelKind::Text, ModelKind::Embedding] {
             for operation in [Operation::Chat, Operation::Embeddings] {

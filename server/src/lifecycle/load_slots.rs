@@ -74,7 +74,7 @@ mod tests {
         Rank { required, priority }
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn required_models_load_before_those_of_higher_priority() {
         let slots = LoadSlots::new(1, 1);
         let held = slots.take(&DeviceName::Cpu, Rank::default()).await;
@@ -90,7 +90,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn the_cpu_has_other_slots_than_the_rest() {
         let slots = LoadSlots::new(2, 1);
         let take = |device: &DeviceName| slots.take(device, Rank::default()).now_or_never();
@@ -100,7 +100,7 @@ mod tests {
         assert!(first.is_some() && other.is_some() && take(&gpu("a")).is_none());
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn devices_do_not_wait_for_each_other() {
         let slots = LoadSlots::new(1, 1);
         let _held = slots.take(&DeviceName::Cpu, Rank::default()).await;

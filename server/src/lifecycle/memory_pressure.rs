@@ -182,7 +182,7 @@ impl UnreapedWorkers {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn what_is_beyond_the_admission_comes_before_any_growth_within_it() {
         let of = |held, admitted, settled| {
             let [held, admitted, settled] = [held, admitted, settled].map(|n| n * SLIGHT_GROWTH);
@@ -201,7 +201,7 @@ mod tests {
         assert_eq!(of(40, 100, 50), None);
     }
 
-    #[test]
+    #[bounded::test]
     fn a_worker_that_took_a_page_has_not_grown() {
         let settled = 100 * SLIGHT_GROWTH;
         let grown_by = |bytes| Growth::of(settled + bytes, 2 * settled, settled);
@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(Growth::of(settled + 4096, settled, settled), None);
     }
 
-    #[test]
+    #[bounded::test]
     fn a_killed_worker_is_awaited_until_it_is_reaped_or_takes_too_long() {
         let limit = Duration::from_hours(1);
         let model = ModelId::parse("m").unwrap();

@@ -111,7 +111,7 @@ mod tests {
         names.map(name)
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn a_name_has_one_owner_at_a_time_and_others_are_free() {
         let locks = NameLocks::default();
         let held = locks.lock(names(["a"])).await;
@@ -122,13 +122,13 @@ mod tests {
         assert!(waiting.now_or_never().is_some());
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn a_name_may_be_given_twice() {
         let locks = NameLocks::default();
         assert!(locks.lock(names(["a", "b", "a"])).now_or_never().is_some());
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn a_lock_goes_with_the_last_who_uses_it_or_waits_for_it() {
         let locks = NameLocks::default();
         let held = locks.lock(names(["a", "b"])).await;
@@ -143,7 +143,7 @@ mod tests {
         assert!(locks.locks().is_empty());
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn what_is_not_kept_is_free() {
         let locks = NameLocks::default();
         let mut held = locks.lock(names(["a", "b", "c"])).await;
@@ -152,7 +152,7 @@ mod tests {
         assert!(locks.lock(names(["b"])).now_or_never().is_none());
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn two_who_want_the_same_names_in_opposite_orders_both_get_them() {
         let locks = NameLocks::default();
         let held = locks.lock(names(["a"])).await;

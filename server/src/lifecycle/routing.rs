@@ -387,7 +387,7 @@ mod tests {
     use super::*;
     use crate::model::ModelKind;
 
-    #[test]
+    #[bounded::test]
     fn vectors_and_text_are_of_different_models() {
         use Operation::{Chat, Embeddings, TextCompletion};
         for (kind, operation, right) in [
@@ -407,7 +407,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn a_kind_of_earlier_files_keeps_nobody_from_loading_those_of_now() {
         let known = KnownKind::Remembered(ModelKind::Embedding);
         assert!(check_kind(known, Some(Operation::Chat)).is_ok());

@@ -169,7 +169,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn the_highest_rank_goes_first_and_then_who_came_first() {
         let slots = Slots::new(1);
         let held = slots.try_take().expect("a free slot");
@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(slots.lock().waiting.len(), 0);
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn who_goes_away_loses_no_slot() {
         let slots = Slots::new(2);
         let (first, second) = (slots.try_take(), slots.try_take());
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(slots.lock().taken, 0);
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn who_asks_first_is_first_whoever_is_polled_first() {
         let slots = Slots::new(1);
         let (first, second) = (slots.take(0), slots.take(0));
@@ -227,7 +227,7 @@ mod tests {
         assert!(slots.try_take().is_some());
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn a_newcomer_does_not_overtake() {
         let slots = Slots::new(1);
         let held = slots.try_take();
@@ -239,7 +239,7 @@ mod tests {
         assert!(slots.try_take().is_some());
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn removed_slots_disappear_when_they_are_returned() {
         let slots = Slots::<i32>::new(2);
         let (first, second) = (slots.try_take(), slots.try_take());
@@ -250,7 +250,7 @@ mod tests {
         assert!(slots.try_take().is_some());
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn added_slots_go_to_those_that_wait() {
         let slots = Slots::new(1);
         let _held = slots.try_take();

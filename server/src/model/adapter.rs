@@ -137,7 +137,7 @@ impl From<Adapter> for Stored {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn an_adapter_is_stored_with_its_path_or_as_the_built_in_one() {
         let built_in = Adapter {
             name: "b".parse().expect("a name"),

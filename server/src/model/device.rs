@@ -87,7 +87,7 @@ fn uuid(name: &str) -> Option<RequestedDevice> {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn every_way_to_name_a_device_is_read() {
         for (text, requested) in [
             ("auto", RequestedDevice::Auto),
@@ -105,7 +105,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn other_texts_name_no_device() {
         let long = format!("cuda:GPU-{}", "0".repeat(MAX_UUID));
         for text in [

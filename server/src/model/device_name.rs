@@ -62,7 +62,7 @@ impl From<DeviceName> for String {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn every_name_is_read_and_written() {
         for (text, name) in [
             ("cpu", DeviceName::Cpu),
@@ -77,7 +77,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn everything_else_is_not() {
         for text in ["", "CPU", "cuda", "cuda:", "auto", "GPU-0", " cpu"] {
             assert_eq!(text.parse::<DeviceName>(), Err(InvalidDeviceName), "{text}");

@@ -147,7 +147,7 @@ impl Reason {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn names_are_unique_and_read_back() {
         for reason in Reason::VARIANTS {
             assert_eq!(Reason::from_name(reason.name()), Some(*reason));

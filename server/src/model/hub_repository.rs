@@ -55,7 +55,7 @@ impl fmt::Display for HubRepository {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn a_repository_has_a_name_and_may_have_an_owner() {
         for name in ["gpt2", "Qwen/Qwen3-0.6B", "a/b_c", &"x".repeat(96)] {
             assert_eq!(name.parse().as_ref().map(HubRepository::as_str), Ok(name));

@@ -144,7 +144,7 @@ impl Epoch {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn ids_of_users_and_of_hubs_are_accepted() {
         for id in [
             "demo",
@@ -161,7 +161,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn ids_of_wrong_form_are_refused() {
         let long = "x".repeat(129);
         for id in [

@@ -34,7 +34,7 @@ mod tests {
         device: Option<DeviceName>,
     }
 
-    #[test]
+    #[bounded::test]
     fn what_is_missing_is_an_empty_text() {
         for (device, text) in [
             (None, r#"{"device":""}"#),

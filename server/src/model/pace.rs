@@ -49,7 +49,7 @@ impl Pace {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn small_changes_are_not_reported() {
         let pace = |prompt, generated| Pace {
             prompt_tokens_per_second: prompt,

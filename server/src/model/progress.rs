@@ -142,7 +142,7 @@ mod tests {
 
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn no_estimate_before_anything_was_observed() {
         let mut meter = ProgressMeter::new();
         meter.enter(LoadPhase::Loading, 1000);
@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(eta, Some(Duration::from_secs(21)));
     }
 
-    #[test]
+    #[bounded::test]
     fn an_unchanged_reading_is_not_reported() {
         let mut meter = ProgressMeter::new();
         meter.enter(LoadPhase::Loading, 1000);
@@ -167,7 +167,7 @@ mod tests {
         assert!(meter.observe(90, Duration::from_secs(3)).is_none());
     }
 
-    #[test]
+    #[bounded::test]
     fn a_download_counts_for_what_had_to_be_downloaded() {
         let second = Duration::from_secs(1);
         let mut meter = ProgressMeter::new();
@@ -193,7 +193,7 @@ mod tests {
     }
 
     proptest! {
-        #[test]
+        #[bounded::test]
         fn progress_never_goes_back_and_never_claims_the_end(
             total in 0u64..10_000,
             readings in prop::collection::vec((0u64..20_000, 0u64..100), 0..50),

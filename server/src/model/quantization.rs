@@ -49,7 +49,7 @@ impl fmt::Display for Quantization {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn names_are_short_and_in_lower_case() {
         let parsed = "Q8_0".parse::<Quantization>();
         assert_eq!(parsed.as_ref().map(Quantization::as_str), Ok("q8_0"));

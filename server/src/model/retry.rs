@@ -103,7 +103,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn only_what_may_pass_is_tried_again_on_failure() {
         let policy = policy(RestartMode::OnFailure);
         assert!(policy.retries(&Failure::new(Reason::WorkerDied, ""), 1));
@@ -111,7 +111,7 @@ mod tests {
         assert!(!policy.retries(&Failure::new(Reason::LoadTimeout, ""), 1));
     }
 
-    #[test]
+    #[bounded::test]
     fn memory_that_was_short_is_a_reason_to_restart_but_not_to_load_again() {
         let starved = Failure::new(Reason::InsufficientMemory, "");
         let on_failure = policy(RestartMode::OnFailure);
@@ -122,7 +122,7 @@ mod tests {
         assert!(!policy(RestartMode::Never).restarts(&starved, 1));
     }
 
-    #[test]
+    #[bounded::test]
     fn attempts_are_bounded_in_every_mode() {
         for mode in [
             RestartMode::Never,
@@ -134,7 +134,7 @@ mod tests {
         assert!(policy(RestartMode::Always).retries(&Failure::new(Reason::ModelUnusable, ""), 2));
     }
 
-    #[test]
+    #[bounded::test]
     fn waits_double_up_to_the_longest() {
         let policy = RestartPolicy::default();
         let nominal = |attempt| policy.backoff(attempt, 0.5);

@@ -67,7 +67,7 @@ mod tests {
 
     const LINGER: Duration = Duration::from_millis(20);
 
-    #[tokio::test]
+    #[bounded::test]
     async fn a_stream_ends_at_its_limit_and_another_when_it_likes() {
         let deadline = Instant::now();
         limited(async {
@@ -84,7 +84,7 @@ mod tests {
         assert!(!is_stream_overdue());
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn a_stream_is_not_overdue_before_its_deadline() {
         let deadline = Instant::now() + Duration::from_hours(1);
         limited(async {

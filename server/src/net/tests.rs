@@ -94,7 +94,7 @@ async fn exchange(address: SocketAddr, text: &str) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn the_main_port_speaks_http2_only() {
     let (server, _slow) = Server::start(ServeOptions::main(8)).await;
     let response = server
@@ -108,7 +108,7 @@ async fn the_main_port_speaks_http2_only() {
     assert!(!answer.contains("HTTP/1.1 200"), "{answer}");
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn the_ops_port_speaks_both_versions() {
     let (server, _slow) = Server::start(ServeOptions::ops(8)).await;
     let response = server
@@ -126,7 +126,7 @@ async fn the_ops_port_speaks_both_versions() {
     );
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn stop_ends_idle_connections_at_once() {
     let (server, _slow) = Server::start(ServeOptions::main(8)).await;
     let mut client = server.http2().await;
@@ -136,7 +136,7 @@ async fn stop_ends_idle_connections_at_once() {
     assert!(TcpStream::connect(server.address).await.is_err());
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn what_is_left_after_the_grace_is_dropped() {
     for options in [ServeOptions::main(8), ServeOptions::ops(8)] {
         let (server, mut slow) = Server::start(options).await;
@@ -154,7 +154,7 @@ async fn what_is_left_after_the_grace_is_dropped() {
     }
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_connection_over_the_limit_waits_for_another_to_end() {
     let options = ServeOptions {
         yields_after: NEVER,
@@ -174,7 +174,7 @@ async fn a_connection_over_the_limit_waits_for_another_to_end() {
     assert_eq!(waiting.await.unwrap().status(), 200);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_connection_without_streams_is_closed_and_one_with_a_stream_is_not() {
     let options = ServeOptions {
         max_idle: SOON,
@@ -209,7 +209,7 @@ async fn a_connection_without_streams_is_closed_and_one_with_a_stream_is_not() {
     );
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_connection_that_is_old_gets_no_new_streams_and_keeps_those_that_it_has() {
     let options = ServeOptions {
         max_age: SOON,
@@ -230,7 +230,7 @@ async fn a_connection_that_is_old_gets_no_new_streams_and_keeps_those_that_it_ha
     assert_eq!(running.await.unwrap().status(), 200);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn the_connection_that_is_idle_for_longest_goes_for_another() {
     let options = ServeOptions {
         yields_after: Duration::ZERO,
@@ -249,7 +249,7 @@ async fn the_connection_that_is_idle_for_longest_goes_for_another() {
     ended.await.unwrap();
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn one_connection_at_a_time_goes_for_another() {
     let connections = OpenConnections::default();
     let mut open = [(); 4].map(|()| Some(connections.open()));

@@ -31,7 +31,7 @@ fn lease(cache: &Arc<PreparedCache>, key: &str) -> PreparedLease {
     lease.expect("a lease")
 }
 
-#[test]
+#[bounded::test]
 fn what_was_not_used_for_longest_goes_first() {
     let root = tempfile::tempdir().expect("a directory");
     for (key, used) in [(A, 2), (B, 1), (C, 3)] {
@@ -42,7 +42,7 @@ fn what_was_not_used_for_longest_goes_first() {
     assert!(!root.path().join(B).exists());
 }
 
-#[test]
+#[bounded::test]
 fn leftovers_go_at_the_start_and_other_files_stay() {
     let root = tempfile::tempdir().expect("a directory");
     let leftovers = [format!("{A}.partial-12"), format!("{B}.removed")];
@@ -57,7 +57,7 @@ fn leftovers_go_at_the_start_and_other_files_stay() {
     assert!(root.path().join("notes").exists());
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn an_entry_in_use_stays_until_its_worker_is_gone() {
     let root = tempfile::tempdir().expect("a directory");
     let cache = cache(root.path(), 1_500);
@@ -76,7 +76,7 @@ async fn an_entry_in_use_stays_until_its_worker_is_gone() {
     assert_eq!(cache.report().entries, 1);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn what_a_worker_did_not_finish_goes_with_it() {
     let root = tempfile::tempdir().expect("a directory");
     let cache = cache(root.path(), 1_500);
@@ -88,7 +88,7 @@ async fn what_a_worker_did_not_finish_goes_with_it() {
     assert!(root.path().join(format!("{A}.partial-8")).exists());
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn hits_and_misses_are_counted_by_what_the_load_did() {
     let root = tempfile::tempdir().expect("a directory");
     let cache = cache(root.path(), 1_500);
@@ -100,7 +100,7 @@ async fn hits_and_misses_are_counted_by_what_the_load_did() {
     assert_eq!((report.hits, report.misses), (2, 1));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn later_workers_of_quantized_models_are_given_what_was_checked() {
     let root = tempfile::tempdir().expect("a directory");
     let cache = cache(root.path(), 1_500);
@@ -116,7 +116,7 @@ async fn later_workers_of_quantized_models_are_given_what_was_checked() {
     assert!(access.verified.is_empty());
 }
 
-#[test]
+#[bounded::test]
 fn a_malformed_key_has_no_lease() {
     let root = tempfile::tempdir().expect("a directory");
     let cache = cache(root.path(), 1_500);

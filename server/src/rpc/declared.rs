@@ -60,7 +60,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn a_good_model_becomes_an_entry_of_the_file() {
         let spec = Spec {
             priority: 3,
@@ -74,7 +74,7 @@ mod tests {
         assert_eq!(entries[0].aliases[0].as_str(), "a");
     }
 
-    #[test]
+    #[bounded::test]
     fn every_violation_of_a_model_names_its_key() {
         let mut spec = Spec {
             priority: 3_000,

@@ -177,7 +177,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn texts_are_counted_and_none_is_empty() {
         assert!(wrong(|_| {}).is_empty());
         assert_eq!(wrong(|r| r.inputs.clear()), ["inputs"]);
@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(long, ["inputs"]);
     }
 
-    #[test]
+    #[bounded::test]
     fn an_error_stays_small_however_much_is_wrong() {
         let empty = wrong(|r| r.inputs = vec![String::new(); MAX_INPUTS]);
         assert_eq!(empty.len(), MAX_NAMED);

@@ -225,7 +225,7 @@ mod tests {
 
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn routes_serve_methods_that_there_are() {
         let set = FileDescriptorSet::decode(hangar_client::v1::FILE_DESCRIPTOR_SET);
         let files = set.expect("a descriptor set").file;

@@ -259,7 +259,7 @@ mod tests {
         Some(stream.next().await?.unwrap().status())
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn check_answers_the_status_and_not_found_for_an_unknown_service() {
         let (table, _, health) = service();
         let check = async |service| health.check(request(service)).await;
@@ -280,7 +280,7 @@ mod tests {
         );
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn watch_of_an_unknown_service_stays_open_until_it_is_known() {
         let (table, _, health) = service();
         let mut stream = health.watch(request("model/x")).await.unwrap().into_inner();
@@ -292,7 +292,7 @@ mod tests {
         assert_eq!(next(&mut stream).await, Some(ServingStatus::Serving));
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn watch_ends_with_not_serving_at_shutdown() {
         let (_, shutdown, health) = service();
         let mut known = health.watch(request("")).await.unwrap().into_inner();
@@ -308,7 +308,7 @@ mod tests {
         assert_eq!(next(&mut unknown).await, None);
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn watch_streams_are_bounded_and_give_their_slots_back() {
         let (_, _, health) = service();
         let first = health.watch(request("")).await.unwrap();

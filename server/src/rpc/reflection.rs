@@ -186,7 +186,7 @@ mod tests {
         names
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn streams_are_few_and_end_with_their_responses() {
         let mut client = ServerReflectionClient::new(v1(ReflectedPort::Ops));
         // Their requests never end.
@@ -203,7 +203,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn every_service_is_listed_once() {
         assert_eq!(
             services(ReflectedPort::Main).await,
@@ -228,7 +228,7 @@ mod tests {
         );
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn describes_every_service_and_error_detail_with_all_imports() {
         for symbol in [
             "hangar.v1.ModelService",
@@ -263,7 +263,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn both_versions_can_be_built_for_both_ports() {
         for port in [ReflectedPort::Main, ReflectedPort::Ops] {
             assert!(builder(port).build_v1().is_ok());

@@ -73,7 +73,7 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
+    #[bounded::test]
     async fn a_stream_that_panics_ends_with_internal() {
         let mut frames = vec![Bytes::from_static(b"one")];
         let frames = stream::poll_fn(move |_| match frames.pop() {

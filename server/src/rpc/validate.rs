@@ -45,7 +45,7 @@ pub(super) fn refuse_later_fields(spec: &v1::ModelSpec) -> Result<(), ApiError> 
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn what_cannot_be_honoured_is_refused_by_name() {
         let spec = v1::ModelSpec {
             format: v1::ModelFormat::Uqff.into(),

@@ -216,7 +216,7 @@ mod tests {
     use super::*;
     use crate::model::ModelId;
 
-    #[test]
+    #[bounded::test]
     fn tokens_are_read_back() {
         let epoch = Epoch::random();
         let parse = |token: &str| parse_token(token, &epoch).ok();
@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(parse(""), Some(None));
     }
 
-    #[test]
+    #[bounded::test]
     fn malformed_and_foreign_tokens_are_refused() {
         let epoch = Epoch::random();
         let short = format!("{}-", epoch.as_str());
@@ -244,7 +244,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn a_large_snapshot_comes_in_parts_of_which_only_the_last_can_be_resumed() {
         let epoch = Epoch::random();
         let model = |n: usize| {

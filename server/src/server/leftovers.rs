@@ -80,7 +80,7 @@ pub(super) fn remove_sockets(runtime_dir: &Path) -> Result<(), StartError> {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn a_directory_is_in_use_only_where_another_holds_its_lock() {
         let directory = tempfile::tempdir().unwrap();
         let held = lock(directory.path()).unwrap();

@@ -8,7 +8,7 @@ use super::*;
 
 const NO_TIME: Duration = Duration::ZERO;
 
-#[tokio::test]
+#[bounded::test]
 async fn a_critical_task_that_panics_is_a_task_failure() {
     let supervisor = Supervisor::default();
     supervisor
@@ -19,7 +19,7 @@ async fn a_critical_task_that_panics_is_a_task_failure() {
     assert!(!supervisor.is_live());
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_critical_task_that_ends_is_a_task_failure_unless_the_server_stops() {
     let supervisor = Supervisor::default();
     let tasks = supervisor.tasks();
@@ -37,7 +37,7 @@ async fn a_critical_task_that_ends_is_a_task_failure_unless_the_server_stops() {
     assert!(!supervisor.has_failed());
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_background_task_may_end_but_not_panic() {
     let supervisor = Supervisor::default();
     let tasks = supervisor.tasks();
@@ -50,7 +50,7 @@ async fn a_background_task_may_end_but_not_panic() {
     assert_eq!(supervisor.failure().await.task, "two");
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn the_owner_of_a_task_learns_of_its_panic_and_the_server_goes_on() {
     let supervisor = Supervisor::default();
     let (panicked, seen) = oneshot::channel();
@@ -63,7 +63,7 @@ async fn the_owner_of_a_task_learns_of_its_panic_and_the_server_goes_on() {
     assert!(supervisor.is_live());
 }
 
-#[test]
+#[bounded::test]
 fn a_stuck_task_is_reported_to_its_owner_once_until_it_turns_and_the_server_lives() {
     let supervisor = Supervisor::new(NO_TIME);
     let reports = Arc::new(AtomicU32::new(0));
@@ -90,7 +90,7 @@ fn a_stuck_task_is_reported_to_its_owner_once_until_it_turns_and_the_server_live
     assert!(supervisor.is_live());
 }
 
-#[test]
+#[bounded::test]
 fn a_thread_that_panics_is_a_task_failure() {
     let supervisor = Supervisor::default();
     let thread = supervisor.thread("one", |_| panic!("for a test"));
@@ -98,7 +98,7 @@ fn a_thread_that_panics_is_a_task_failure() {
     assert!(supervisor.has_failed());
 }
 
-#[test]
+#[bounded::test]
 fn a_loop_that_is_not_marked_alive_is_stuck_until_it_is() {
     let supervisor = Supervisor::new(NO_TIME);
     let probe = supervisor.liveness_probe("one", NO_TIME);

@@ -171,7 +171,7 @@ mod tests {
         path
     }
 
-    #[test]
+    #[bounded::test]
     fn groups_of_both_versions_are_found() {
         let text = "9:name=systemd:/\n4:memory:/docker/b9e3\n3:cpuset:/\n0::/user.slice/a:b\n";
         let paths = Paths::parse(text);
@@ -180,7 +180,7 @@ mod tests {
         assert_eq!(Paths::parse(""), Paths::default());
     }
 
-    #[test]
+    #[bounded::test]
     fn quotas_and_limits_are_read_where_there_are_any() {
         assert_eq!(parse_quota("150000 100000\n"), Some(1.5));
         assert_eq!(parse_quota("max 100000\n"), None);
@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(parse_limit("9223372036854771712\n"), None);
     }
 
-    #[test]
+    #[bounded::test]
     fn the_tightest_group_on_the_way_up_counts() {
         let mount = tempfile::tempdir().unwrap();
         let stat = "anon 1000\nfile 500\ninactive_file 200\nactive_file 300\n";
@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(groups.memory(), Some(expected));
     }
 
-    #[test]
+    #[bounded::test]
     fn version_1_reports_memory_too() {
         let mount = tempfile::tempdir().unwrap();
         let files = [
@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(groups.cpu_time(), None);
     }
 
-    #[test]
+    #[bounded::test]
     fn in_a_container_the_mount_point_is_the_own_group() {
         let mount = tempfile::tempdir().unwrap();
         assert_eq!(upwards(mount.path(), "/not/here"), [mount.path()]);

@@ -97,13 +97,13 @@ fn cuda_version(version: i32) -> String {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn the_version_of_cuda_is_taken_apart() {
         assert_eq!(cuda_version(12_040), "12.4");
         assert_eq!(cuda_version(13_000), "13.0");
     }
 
-    #[test]
+    #[bounded::test]
     fn a_machine_lists_its_devices_or_has_none() {
         match Nvml::open() {
             Ok(mut nvml) => {

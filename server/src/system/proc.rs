@@ -117,7 +117,7 @@ fn kibibytes(text: &str, key: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn memory_of_a_machine_is_read_where_both_numbers_are_given() {
         let text = "MemTotal:       24607636 kB\nMemFree:         1203340 kB\nMemAvailable:   22110312 kB\n";
         let expected = MachineMemory {
@@ -128,14 +128,14 @@ mod tests {
         assert_eq!(MachineMemory::parse("MemTotal: 1 kB"), None);
     }
 
-    #[test]
+    #[bounded::test]
     fn memory_of_a_process_leaves_out_file_pages() {
         let text = "Name:\thangar\nVmRSS:\t   13000 kB\nRssAnon:\t    4096 kB\nRssFile:\t    8900 kB\n\
                     RssShmem:\t       4 kB\nVmSwap:\t       2 kB\n";
         assert_eq!(parse_process_memory(text), Some((4096 + 4 + 2) << 10));
     }
 
-    #[test]
+    #[bounded::test]
     fn a_zombie_has_no_memory() {
         assert_eq!(
             parse_process_memory("Name:\thangar\nState:\tZ (zombie)\n"),
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(process_memory(u32::MAX), None);
     }
 
-    #[test]
+    #[bounded::test]
     fn share_of_a_machine_is_its_busy_time_over_all_time() {
         let then = CpuTime::of_machine("cpu  100 0 100 800 0 0 0 0 50 0\ncpu0 1 1 1 1\n").unwrap();
         assert_eq!(
@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(CpuTime::of_machine("cpu0 1 2 3 4"), None);
     }
 
-    #[test]
+    #[bounded::test]
     fn share_of_a_group_is_never_more_than_all_of_it() {
         let group = |millis| CpuTime::Group {
             used: Duration::from_millis(millis),

@@ -109,7 +109,7 @@ fn row(metric: &Metric, family: &MetricFamily) -> String {
     format!("| `{name}` | {kind} | {unit} | {labels} | {words} |")
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn the_page_of_metrics_has_every_metric_as_it_is_scraped() {
     let telemetry = tests::telemetry();
     let directory = tempfile::tempdir().unwrap();

@@ -56,7 +56,7 @@ mod tests {
 
     const INDEX: &str = "/home/builder/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f";
 
-    #[test]
+    #[bounded::test]
     fn a_source_is_shown_from_its_package_on() {
         for (around, shown) in [
             ("at PATH:1:2", "at tokio-1.2.3/src/lib.rs:1:2"),
@@ -75,7 +75,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn other_text_stays_as_it_is() {
         for text in [
             "",

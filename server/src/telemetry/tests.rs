@@ -106,7 +106,7 @@ fn stream_ending_with(code: &'static str) -> Response<Body> {
     Response::new(Body::new(StreamBody::new(frames)))
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_call_is_recorded_with_the_status_in_its_trailers() {
     let telemetry = telemetry();
     let layer = RpcLayer::new(&telemetry.meter());
@@ -119,7 +119,7 @@ async fn a_call_is_recorded_with_the_status_in_its_trailers() {
     assert_eq!(value(&telemetry, CALLS, &failed), Some(1.0));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_call_is_recorded_with_the_status_in_its_headers() {
     let telemetry = telemetry();
     let layer = RpcLayer::new(&telemetry.meter());
@@ -133,7 +133,7 @@ async fn a_call_is_recorded_with_the_status_in_its_headers() {
     );
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_stream_that_breaks_off_is_unknown() {
     let telemetry = telemetry();
     let layer = RpcLayer::new(&telemetry.meter());
@@ -147,7 +147,7 @@ async fn a_stream_that_breaks_off_is_unknown() {
     assert_eq!(calls(&telemetry, GET_INFO, "UNKNOWN"), 1.0);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_call_dropped_before_its_end_is_cancelled() {
     let telemetry = telemetry();
     let layer = RpcLayer::new(&telemetry.meter());
@@ -166,7 +166,7 @@ async fn a_call_dropped_before_its_end_is_cancelled() {
     assert_eq!(calls(&telemetry, GET_INFO, "OK"), 0.0);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_call_that_is_reset_after_its_deadline_is_not_cancelled() {
     let telemetry = telemetry();
     let layer = RpcLayer::new(&telemetry.meter());
@@ -182,7 +182,7 @@ async fn a_call_that_is_reset_after_its_deadline_is_not_cancelled() {
     assert_eq!(calls(&telemetry, GET_INFO, "DEADLINE_EXCEEDED"), 1.0);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn made_up_methods_share_one_series() {
     let telemetry = telemetry();
     let layer = RpcLayer::new(&telemetry.meter());
@@ -226,7 +226,7 @@ fn sample(model: &str, state: &'static str) -> ModelSample {
     }
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn models_are_shown_as_they_are_and_vanish_with_their_models() {
     let telemetry = telemetry();
     let gone = Arc::new(AtomicBool::new(false));
@@ -275,7 +275,7 @@ async fn models_are_shown_as_they_are_and_vanish_with_their_models() {
     assert_eq!(of("hangar_model_in_flight", &[c]), Some(3.0));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_thousand_loaded_models_have_series_of_their_own() {
     let telemetry = telemetry();
     let models = 1000;
@@ -295,7 +295,7 @@ async fn a_thousand_loaded_models_have_series_of_their_own() {
     assert_eq!(states.count(), models * StateKind::VARIANTS.len());
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn every_phase_of_every_model_has_a_series_of_its_own() {
     let models = 200;
     let settings = Settings {
@@ -323,7 +323,7 @@ async fn every_phase_of_every_model_has_a_series_of_its_own() {
     assert_eq!(series.count(), models * phases.len() * 3);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn every_method_has_a_series_of_its_own() {
     let methods = RpcLayer::new(&telemetry().meter()).methods();
     let Values::OneOf(most) = RPC_METHOD.values else {
@@ -332,7 +332,7 @@ async fn every_method_has_a_series_of_its_own() {
     assert!(methods <= most, "{methods}");
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn durations_of_models_are_recorded() {
     let telemetry = telemetry();
     let metrics = ModelMetrics::new(&telemetry.meter());
@@ -384,13 +384,13 @@ async fn durations_of_models_are_recorded() {
     );
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn instruments_by_default_record_nothing() {
     ModelMetrics::default().unloaded("m", Duration::from_secs(1));
     drop(ModelMetrics::default().watcher());
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_trace_is_carried_from_the_caller_to_the_worker() {
     let _telemetry = telemetry();
     let tracers = SdkTracerProvider::builder().build();
@@ -418,14 +418,14 @@ async fn a_trace_is_carried_from_the_caller_to_the_worker() {
     assert!(sent.contains(&own.to_string()), "{sent}");
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn without_a_trace_nothing_is_carried() {
     let mut metadata = MetadataMap::new();
     propagate(&mut metadata);
     assert!(metadata.is_empty());
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[bounded::test(flavor = "multi_thread")]
 async fn shutdown_is_bounded_when_the_collector_does_not_answer() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut settings = settings();
@@ -470,7 +470,7 @@ fn contains(bytes: &[u8], text: &str) -> bool {
         .any(|window| window == text.as_bytes())
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[bounded::test(flavor = "multi_thread")]
 async fn what_is_left_is_sent_to_the_collector_at_shutdown() {
     let (endpoint, mut reported) = collector().await;
     let mut settings = settings();

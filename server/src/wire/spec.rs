@@ -296,7 +296,7 @@ mod tests {
         DynamicMessage::decode(kind, &*spec.encode_to_vec()).expect("a spec")
     }
 
-    #[test]
+    #[bounded::test]
     fn every_field_of_a_spec_converts_both_ways() {
         let mut violations = Violations::default();
         let read = read_spec(&full(), "spec", &mut violations);
@@ -310,7 +310,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn every_violation_is_reported_at_once() {
         let message = v1::ModelSpec {
             display_name: "x".repeat(257),
@@ -335,7 +335,7 @@ mod tests {
         );
     }
 
-    #[test]
+    #[bounded::test]
     fn relative_paths_are_refused() {
         let source = Some(model_source::Source::Path("models/m".to_owned()));
         let message = v1::ModelSpec {

@@ -225,7 +225,7 @@ fn sampling_ranges(sampling: &Sampling) -> [SamplingRange; 6] {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn sampling_outside_its_ranges_is_refused_and_nan_with_it() {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -3.0, 3.0] {
             let sampling = v1::Sampling {
@@ -251,14 +251,14 @@ mod tests {
         assert!(violations.all().is_empty());
     }
 
-    #[test]
+    #[bounded::test]
     fn of_too_many_stops_no_more_are_looked_at_than_there_may_be() {
         let mut violations = Violations::default();
         violations.stops("stop", &vec![String::new(); MAX_VIOLATIONS]);
         assert_eq!(violations.all().len(), 1 + MAX_STOPS);
     }
 
-    #[test]
+    #[bounded::test]
     fn durations_are_bounded_on_both_sides() {
         let mut violations = Violations::default();
         let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });

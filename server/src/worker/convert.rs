@@ -197,7 +197,7 @@ pub(super) fn bounds(bounds: RequestBounds) -> protocol::RequestBounds {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn only_a_load_that_asks_for_prepared_weights_has_a_key() {
         for (prepared, key) in [
             (protocol::PreparedWeights::Unspecified, None),

@@ -111,7 +111,7 @@ mod tests {
         ready.encode_length_delimited_to_vec()
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn an_inspection_is_received() {
         let outcome = Outcome::Inspection(ModelInspection {
             weight_bytes: 300,
@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(ready.outcome.expect("an inspection").weight_bytes, 300);
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn what_is_no_ready_frame_of_this_version_is_refused() {
         let other = frame(PROTOCOL_VERSION + 1, None);
         assert!(matches!(

@@ -165,7 +165,7 @@ impl RateLimiter {
 mod tests {
     use super::*;
 
-    #[tokio::test]
+    #[bounded::test]
     async fn a_flood_is_read_to_its_end_and_its_tail_is_kept_short() {
         let tail = Tail::default();
         let flood: Vec<u8> = (0..100_000)
@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(tail.lines().len(), TAIL);
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn a_line_without_end_is_cut() {
         let tail = Tail::default();
         drain(&*vec![b'x'; 10 * MAX_LINE], tail.clone()).await;

@@ -109,14 +109,14 @@ mod tests {
 
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn this_process_can_be_read_and_one_that_is_gone_cannot() {
         let reading = ProcessReading::take(std::process::id()).expect("this process runs");
         assert!(reading.memory.host_bytes > 0 && reading.rss_file > 0);
         assert_eq!(ProcessReading::take(u32::MAX >> 1), None);
     }
 
-    #[test]
+    #[bounded::test]
     fn what_descendants_use_is_seen() {
         let spin = "while :; do :; done";
         let mut shell = std::process::Command::new("sh")
@@ -136,7 +136,7 @@ mod tests {
         assert!(descendants(u32::MAX >> 1).is_empty());
     }
 
-    #[test]
+    #[bounded::test]
     fn what_descendants_hold_is_a_part_of_the_memory() {
         const HELD: u64 = 32 << 20;
         let hold = format!("x=$(head -c {HELD} /dev/zero | tr '\\0' a); echo held; read end");

@@ -50,7 +50,7 @@ mod tests {
 
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn every_reason_is_one_of_the_api_and_survives_the_wire() {
         for reason in FailureReason::VARIANTS {
             let public = format!("ERROR_REASON_{}", reason.name());
@@ -59,7 +59,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn an_unknown_reason_is_the_models_fault() {
         let failure = WorkerFailure {
             reason: "OUT_OF_TUNE".to_owned(),

@@ -128,20 +128,20 @@ fn features() -> Vec<Feature> {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn what_runs_was_built_for_this_processor() {
         require();
         assert!(Level::of_this_build() <= Level::of_this_processor());
     }
 
-    #[test]
+    #[bounded::test]
     fn levels_are_tried_from_the_best_down() {
         let tried: Vec<_> = Level::V3.and_below().collect();
         assert_eq!(tried, [Level::V3, Level::V2, Level::Baseline]);
     }
 
     #[cfg(target_arch = "x86_64")]
-    #[test]
+    #[bounded::test]
     fn a_level_is_reached_with_all_of_its_features() {
         assert_eq!(Level::of(|_| false), Level::Baseline);
         assert_eq!(Level::of(|_| true), Level::V4);
@@ -155,7 +155,7 @@ mod tests {
 
     /// The standard library knows of what this program was not built for.
     #[cfg(target_arch = "x86_64")]
-    #[test]
+    #[bounded::test]
     fn features_are_read_as_the_standard_library_reads_them() {
         let present = |name| features().iter().any(|f| f.name == name && f.present);
         assert_eq!(present("sse4.2"), is_x86_feature_detected!("sse4.2"));

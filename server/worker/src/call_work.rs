@@ -138,7 +138,7 @@ mod tests {
         (work, begun, ended)
     }
 
-    #[tokio::test(flavor = "multi_thread")]
+    #[bounded::test(flavor = "multi_thread")]
     async fn what_is_given_up_keeps_its_slot_until_it_has_ended() {
         let calls = CallWork::default();
         let mut running = Vec::new();
@@ -166,7 +166,7 @@ mod tests {
         }
     }
 
-    #[tokio::test(flavor = "multi_thread")]
+    #[bounded::test(flavor = "multi_thread")]
     async fn the_end_ends_what_runs_and_what_waits() {
         let calls = CallWork::default();
         let (work, begun, _ended) = endless();

@@ -147,7 +147,7 @@ mod tests {
 
     const FILES: &[(&str, &[u8])] = &[("a", b"one"), ("b", b"two")];
 
-    #[test]
+    #[bounded::test]
     fn files_are_written_once_and_repaired() {
         let cache = tempfile::tempdir().expect("a directory");
         let directory = unpack_files(cache.path(), FILES).expect("unpacked");
@@ -166,7 +166,7 @@ mod tests {
         );
     }
 
-    #[test]
+    #[bounded::test]
     fn other_contents_are_unpacked_into_another_directory() {
         let cache = tempfile::tempdir().expect("a directory");
         let one = unpack_files(cache.path(), FILES).expect("unpacked");

@@ -117,7 +117,7 @@ mod tests {
         })
     }
 
-    #[test]
+    #[bounded::test]
     fn a_build_without_cuda_refuses_a_gpu_and_says_what_to_do() {
         assert_eq!(
             TargetDevice::find("cpu").expect("the processor"),
@@ -137,7 +137,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn other_devices_are_refused() {
         for name in ["cuda:1", "cuda", "tpu"] {
             let failure = TargetDevice::find(name).expect_err(name);
@@ -146,7 +146,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn each_device_has_a_data_type_that_it_computes_well_in() {
         assert_eq!(TargetDevice::Cpu.best_dtype(true), DataType::F32);
         assert_eq!(TargetDevice::Cpu.best_dtype(false), DataType::F16);
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(gpu((9, 0)).best_dtype(false), DataType::Bf16);
     }
 
-    #[test]
+    #[bounded::test]
     fn a_gpu_is_named_by_its_uuid() {
         assert_eq!(gpu((9, 0)).name(), "cuda:GPU-1");
         assert_eq!(TargetDevice::Cpu.name(), "cpu");

@@ -126,12 +126,12 @@ fn is_backtrace(line: &str) -> bool {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn lines_become_one_paragraph() {
         assert_eq!(one_paragraph("a\n  b\tc\r\n\nd"), "a b c d");
     }
 
-    #[test]
+    #[bounded::test]
     fn a_backtrace_is_left_out() {
         let text = "shape mismatch\n   0: candle_core::error\n   1: main";
         assert_eq!(one_paragraph(text), "shape mismatch");
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(one_paragraph(text), "shape mismatch");
     }
 
-    #[test]
+    #[bounded::test]
     fn a_long_text_is_cut_at_a_character() {
         let cut = one_paragraph(&"ä".repeat(MAX_MESSAGE));
         assert!(cut.len() <= MAX_MESSAGE);

@@ -159,7 +159,7 @@ fn name(reason: ErrorReason) -> &'static str {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn every_status_carries_its_reason_and_code() {
         let slow = TooSlow {
             tokens_per_second: 1.0,
@@ -206,7 +206,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn a_wrong_field_is_named_in_the_details() {
         let bad = invalid_field("prompt", "is empty")
             .get_details_bad_request()

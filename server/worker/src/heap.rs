@@ -26,7 +26,7 @@ mod tests {
         number.and_then(|it| it.parse().ok()).expect("a number")
     }
 
-    #[test]
+    #[bounded::test]
     fn what_was_freed_below_something_else_goes_back() {
         let mut blocks: Vec<Vec<u8>> = (0..4096).map(|_| vec![1; 32 << 10]).collect();
         let above = blocks.pop();

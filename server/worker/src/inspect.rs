@@ -113,7 +113,7 @@ fn check_kind(kind: ModelKind) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn other_kinds_are_refused() {
         assert!(check_kind(ModelKind::Embedding).is_ok());
         assert!(check_kind(ModelKind::Image).is_err());

@@ -88,7 +88,7 @@ mod tests {
         received
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn a_late_caller_gets_all_events() {
         let (events, shutdown) = (LoadEvents::default(), Shutdown::default());
         let all = [
@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(received(&events, &shutdown).await, all);
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn the_reason_is_delivered_although_the_worker_ends() {
         let (events, shutdown) = (LoadEvents::default(), Shutdown::default());
         let failed = Event::Failed(WorkerFailure::default());
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(received(&events, &shutdown).await, [failed]);
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn a_worker_that_ends_without_a_reason_ends_the_call() {
         let (events, shutdown) = (LoadEvents::default(), Shutdown::default());
         shutdown.begin(ExitCode::TaskDied);

@@ -86,7 +86,7 @@ mod tests {
 
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn every_name_that_is_offered_is_known_to_the_engine() {
         for name in NAMES.into_iter().chain(BITS) {
             assert!(Quantization::parse(name).is_ok(), "{name}");
@@ -98,7 +98,7 @@ mod tests {
         assert_eq!(Quantization::parse("q8_0").expect("a type").name(), "Q8_0");
     }
 
-    #[test]
+    #[bounded::test]
     fn an_unknown_type_is_refused_with_the_list() {
         for name in ["q9", "int4", "afq4", "7"] {
             let error = Quantization::parse(name).expect_err(name);
@@ -109,7 +109,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn rows_that_fill_no_blocks_take_a_larger_type() {
         let q4k = Quantization::parse("q4k").expect("a type");
         assert_eq!(q4k.bytes(512, 256), 2 * 144);

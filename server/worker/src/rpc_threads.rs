@@ -127,7 +127,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn what_threads_of_calls_use_is_not_the_engines() {
         let threads = RpcThreads::default();
         let own = threads.clone();

@@ -62,7 +62,7 @@ impl Drop for CriticalTask {
 mod tests {
     use super::*;
 
-    #[tokio::test]
+    #[bounded::test]
     async fn a_panic_of_a_vital_task_is_a_reason_and_its_end_is_none() {
         let shutdown = Shutdown::default();
         let mut tasks = tokio::task::JoinSet::new();
@@ -81,7 +81,7 @@ mod tests {
         assert_eq!(shutdown.begun().await, ExitCode::TaskDied);
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn the_first_exit_code_is_the_one_that_the_process_ends_with() {
         let shutdown = Shutdown::default();
         assert_eq!(shutdown.reason(), None);

@@ -236,7 +236,7 @@ impl Drop for InFlight {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn a_sequence_has_the_blocks_of_its_tokens() {
         let stats = Arc::new(Stats::default());
         let used = || stats.snapshot().kv_blocks_used;
@@ -255,7 +255,7 @@ mod tests {
         assert_eq!((used(), stats.snapshot().kv_blocks_total), (0, 100));
     }
 
-    #[test]
+    #[bounded::test]
     fn a_request_is_counted_until_it_is_dropped() {
         let stats = Arc::new(Stats::default());
         let one = stats.begin(7);
@@ -284,7 +284,7 @@ mod tests {
         );
     }
 
-    #[test]
+    #[bounded::test]
     fn a_prompt_that_was_given_up_is_no_sign_of_speed() {
         let stats = Arc::new(Stats::default());
         drop(stats.begin(1000));
@@ -293,7 +293,7 @@ mod tests {
         assert!(stats.snapshot().pace.is_some());
     }
 
-    #[test]
+    #[bounded::test]
     fn only_a_prompt_that_is_read_alone_is_a_sign_of_speed() {
         let stats = Arc::new(Stats::default());
         let one = stats.begin(1000);

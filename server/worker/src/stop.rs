@@ -106,7 +106,7 @@ mod tests {
         (text.into(), None)
     }
 
-    #[test]
+    #[bounded::test]
     fn a_stop_text_across_pieces_does_not_leak() {
         assert_eq!(
             run(&["STOP"], &["one S", "T", "OP two"]),
@@ -114,7 +114,7 @@ mod tests {
         );
     }
 
-    #[test]
+    #[bounded::test]
     fn text_held_back_for_a_stop_text_that_does_not_come_is_given_out() {
         assert_eq!(
             run(&["STOP"], &["one ST", "ART"]),
@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(run(&["STOP"], &["one ST"]), ("one ST".into(), None));
     }
 
-    #[test]
+    #[bounded::test]
     fn of_two_stop_texts_that_end_together_the_longer_ends_the_answer() {
         assert_eq!(
             run(&["bc", "abc"], &["xa", "bc"]),
@@ -131,7 +131,7 @@ mod tests {
         );
     }
 
-    #[test]
+    #[bounded::test]
     fn the_stop_text_that_is_complete_first_ends_the_answer() {
         assert_eq!(
             run(&["abcd", "bc"], &["xabcd"]),
@@ -139,7 +139,7 @@ mod tests {
         );
     }
 
-    #[test]
+    #[bounded::test]
     fn a_stop_text_that_overlaps_itself_is_found() {
         assert_eq!(
             run(&["aab"], &["a", "a", "a", "b"]),
@@ -147,7 +147,7 @@ mod tests {
         );
     }
 
-    #[test]
+    #[bounded::test]
     fn without_stop_texts_everything_passes_at_once() {
         let mut matcher = StopMatcher::new([String::new()]);
         let mut out = String::new();
@@ -156,7 +156,7 @@ mod tests {
     }
 
     proptest! {
-        #[test]
+        #[bounded::test]
         fn stop_texts_are_found_however_the_answer_is_cut_into_pieces(
             stops in prop::collection::vec("[abü]{1,4}", 0..4),
             pieces in prop::collection::vec("[abü]{0,4}", 0..12),

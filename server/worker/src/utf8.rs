@@ -67,7 +67,7 @@ mod tests {
         text
     }
 
-    #[test]
+    #[bounded::test]
     fn a_character_is_held_back_until_it_is_whole() {
         let mut joiner = Utf8Joiner::default();
         let bytes = "ü€😀".as_bytes();
@@ -79,7 +79,7 @@ mod tests {
         assert_eq!(finish(&mut joiner), "");
     }
 
-    #[test]
+    #[bounded::test]
     fn a_character_that_stays_incomplete_is_replaced_at_the_end() {
         let mut joiner = Utf8Joiner::default();
         assert_eq!(push(&mut joiner, &[b'a', 0xe2, 0x82]), "a");
@@ -87,7 +87,7 @@ mod tests {
     }
 
     proptest! {
-        #[test]
+        #[bounded::test]
         fn pieces_join_to_the_lossy_conversion_of_all_bytes(
             chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..6), 0..20),
         ) {

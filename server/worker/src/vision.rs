@@ -194,7 +194,7 @@ mod tests {
         filter: FilterType::Triangle,
     };
 
-    #[test]
+    #[bounded::test]
     fn each_place_gets_the_tokens_of_its_image() {
         let size = |tokens| ImageSize {
             width: 1,
@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(RULE.expand("a", &[]).as_deref(), Some("a"));
     }
 
-    #[test]
+    #[bounded::test]
     fn sizes_are_whole_cells_within_the_limits_and_stay_so() {
         let (min_pixels, max_pixels) = (56 * 56, 28 * 28 * 100);
         let sizing = ImageSizing::Cells {

@@ -194,7 +194,7 @@ mod tests {
 
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn tokens_that_were_added_for_their_text_have_it_and_special_ones_have_none() {
         let token = |id: u32, content: &str, special: bool| {
             serde_json::json!({

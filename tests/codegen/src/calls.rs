@@ -67,7 +67,7 @@ fn calls(set: &FileDescriptorSet) -> Result<Vec<ApiCall>> {
     Ok(calls)
 }
 
-#[test]
+#[bounded::test]
 fn every_call_names_its_codes_and_reasons() -> Result<()> {
     let set = compile(&protos(PUBLIC)?)?;
     let enums = set.file.iter().flat_map(|file| &file.enum_type);
@@ -88,7 +88,7 @@ fn every_call_names_its_codes_and_reasons() -> Result<()> {
     Ok(())
 }
 
-#[test]
+#[bounded::test]
 fn the_tour_of_the_api_names_every_call() -> Result<()> {
     let page = std::fs::read_to_string(workspace().join(TOUR))?;
     let words: BTreeSet<_> = page.split(|c: char| !c.is_ascii_alphanumeric()).collect();

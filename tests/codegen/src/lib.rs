@@ -5,6 +5,8 @@
 //! are held against the code in the same way: [`pages`].
 
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
 mod calls;
 #[cfg(test)]
 mod modules;

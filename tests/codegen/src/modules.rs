@@ -26,7 +26,7 @@ const ROOTS: [&str; 6] = [
     "server/worker/src/main.rs",
 ];
 
-#[test]
+#[bounded::test]
 fn no_modules_depend_on_each_other_in_a_circle() -> Result<()> {
     let mut modules = 0;
     let mut found = Vec::new();
@@ -47,7 +47,7 @@ fn no_modules_depend_on_each_other_in_a_circle() -> Result<()> {
     Ok(())
 }
 
-#[test]
+#[bounded::test]
 fn methods_are_in_one_module_with_their_type() -> Result<()> {
     let mut found = Vec::new();
     // The client is left out: it is meant to be read call by call.
@@ -81,7 +81,7 @@ fn circles_of(files: &[(&str, &str)]) -> Result<Vec<String>> {
         .collect())
 }
 
-#[test]
+#[bounded::test]
 fn siblings_that_use_each_other_are_a_circle() -> Result<()> {
     let circles = circles_of(&[
         ("lib.rs", "mod a; mod b; mod c;"),
@@ -99,7 +99,7 @@ fn siblings_that_use_each_other_are_a_circle() -> Result<()> {
     Ok(())
 }
 
-#[test]
+#[bounded::test]
 fn modules_are_a_circle_through_different_files_of_theirs() -> Result<()> {
     let circles = circles_of(&[
         ("lib.rs", "mod a; mod b;"),
@@ -113,7 +113,7 @@ fn modules_are_a_circle_through_different_files_of_theirs() -> Result<()> {
     Ok(())
 }
 
-#[test]
+#[bounded::test]
 fn a_parent_may_be_used_by_children_that_it_only_re_exports() -> Result<()> {
     let below = [
         ("a/x.rs", "use super::Limits; pub struct X(Limits);"),
@@ -130,7 +130,7 @@ fn a_parent_may_be_used_by_children_that_it_only_re_exports() -> Result<()> {
     Ok(())
 }
 
-#[test]
+#[bounded::test]
 fn what_tests_comments_and_texts_name_is_no_arrow() -> Result<()> {
     let circles = circles_of(&[
         ("lib.rs", "mod a; mod b;"),
@@ -148,7 +148,7 @@ fn what_tests_comments_and_texts_name_is_no_arrow() -> Result<()> {
     Ok(())
 }
 
-#[test]
+#[bounded::test]
 fn methods_are_added_from_above_and_below_and_not_from_beside() -> Result<()> {
     let folder = crate_of(&[
         ("lib.rs", "mod a; mod b; mod c; pub use a::A;"),

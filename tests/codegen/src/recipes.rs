@@ -108,7 +108,7 @@ fn is_read(code: &str, field: &str) -> bool {
     messages.any(|message| names(code, &format!("{message}.{field}")))
 }
 
-#[test]
+#[bounded::test]
 fn the_worker_reads_every_field_of_its_configuration() -> Result<()> {
     let code = code_of(WORKER, &[])?;
     let fields = fields("WorkerConfig")?;
@@ -128,7 +128,7 @@ fn the_worker_reads_every_field_of_its_configuration() -> Result<()> {
     Ok(())
 }
 
-#[test]
+#[bounded::test]
 fn the_worker_reads_all_that_an_engine_is_built_from() -> Result<()> {
     let code = code_of(WORKER, &[])?;
     let inputs = engine_inputs()?;
@@ -139,7 +139,7 @@ fn the_worker_reads_all_that_an_engine_is_built_from() -> Result<()> {
     Ok(())
 }
 
-#[test]
+#[bounded::test]
 fn the_server_reads_all_of_a_spec_that_is_not_for_the_engine_or_for_people() -> Result<()> {
     let code = code_of("server/src", &[SPEC, WIRE])?;
     let inputs = engine_inputs()?;
@@ -156,7 +156,7 @@ fn the_server_reads_all_of_a_spec_that_is_not_for_the_engine_or_for_people() -> 
     Ok(())
 }
 
-#[test]
+#[bounded::test]
 fn a_field_is_read_of_the_configuration_and_not_of_anything_else() {
     for code in ["config.kind()", " config.spec().kind,", "&spec.kind;"] {
         assert!(is_read(code, "kind"), "{code}");
@@ -172,7 +172,7 @@ fn a_field_is_read_of_the_configuration_and_not_of_anything_else() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn somebody_reports_every_event_of_a_model() -> Result<()> {
     let code = code_of("server/src/lifecycle", &[])?;
     let events = fs::read_to_string(workspace().join(TRANSITION))?;
@@ -190,7 +190,7 @@ fn somebody_reports_every_event_of_a_model() -> Result<()> {
     Ok(())
 }
 
-#[test]
+#[bounded::test]
 fn the_page_of_states_has_the_picture_of_the_state_machine() -> Result<()> {
     let code = fs::read_to_string(workspace().join(STATE))?;
     let begun = code.split_once("//! ```text\n").context("a picture")?.1;

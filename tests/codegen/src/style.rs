@@ -13,7 +13,7 @@ const FOLDERS: [&str; 3] = ["client", "server", "tests"];
 /// A function has fewer lines of code, as in `clippy.toml`.
 const LINES: usize = 50;
 
-#[test]
+#[bounded::test]
 fn no_comment_is_a_banner() -> Result<()> {
     let sources = sources(&FOLDERS)?;
     assert!(sources.len() > 500, "{}", sources.len());
@@ -28,7 +28,7 @@ fn no_comment_is_a_banner() -> Result<()> {
     Ok(())
 }
 
-#[test]
+#[bounded::test]
 fn every_file_begins_with_what_it_is_for() -> Result<()> {
     for (name, text) in sources(&FOLDERS)? {
         ensure!(text.starts_with("//! "), "{name} begins with no `//!`");
@@ -37,7 +37,7 @@ fn every_file_begins_with_what_it_is_for() -> Result<()> {
 }
 
 /// Clippy sees none of those whose bodies a macro expands, as it does those of async tests.
-#[test]
+#[bounded::test]
 fn every_function_has_fewer_than_fifty_lines() -> Result<()> {
     let mut seen = 0;
     let mut long = Vec::new();

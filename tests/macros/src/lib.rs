@@ -1,7 +1,7 @@
-//! `#[hangar_tests::test]`: a test that is bounded in time.
+//! `#[bounded::test]`: a test that is bounded in time.
 //!
-//! It stands in place of `#[test]` and `#[tokio::test]`, and goes with `#[rstest]`. The harness itself would wait for a
-//! test that hangs for ever, without a word.
+//! It stands in place of `#[test]` and `#[tokio::test]`, and goes with `#[rstest]`, `#[should_panic]` and `proptest!`. The
+//! harness itself would wait for a test that hangs for ever, without a word.
 
 use proc_macro::{Delimiter, Group, TokenStream, TokenTree};
 
@@ -24,9 +24,7 @@ pub fn test(arguments: TokenStream, function: TokenStream) -> TokenStream {
     } else {
         "#[::core::prelude::v1::test]".to_owned()
     };
-    let bound = format!(
-        "let _bounded = ::hangar_tests::bound::begin(concat!(module_path!(), \"::{name}\"));"
-    );
+    let bound = format!("let _bounded = ::bounded::begin(concat!(module_path!(), \"::{name}\"));");
     let (Ok(attribute), Ok(bound)) = (attribute.parse::<TokenStream>(), bound.parse()) else {
         return error("no test can be made of it");
     };

@@ -116,7 +116,7 @@ pub(super) fn report(directory: &Path, event: ScriptedEvent) {
 mod tests {
     use super::*;
 
-    #[tokio::test]
+    #[hangar_tests::test]
     async fn reports_arrive_in_order() -> Result<()> {
         let directory = tempfile::tempdir()?;
         report(directory.path(), ScriptedEvent::Started);

@@ -85,7 +85,7 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
+    #[hangar_tests::test]
     async fn a_step_lets_pass_once() -> Result<()> {
         let directory = tempfile::tempdir()?;
         let gate = Gate::new(directory.path(), "gate")?;

@@ -314,7 +314,7 @@ pub(super) fn count_attempt(directory: &Path) -> Result<u32> {
 mod tests {
     use super::*;
 
-    #[test]
+    #[hangar_tests::test]
     fn a_script_survives_its_file() -> Result<()> {
         let directory = tempfile::tempdir()?;
         let script = Script {
@@ -334,7 +334,7 @@ mod tests {
         Ok(())
     }
 
-    #[test]
+    #[hangar_tests::test]
     fn a_short_script_is_enough() -> Result<()> {
         let script: Script = serde_json::from_str(r#"{"load":{"kind":"hang"},"ready":"never"}"#)?;
         assert_eq!(script.load.kind, LoadKind::Hang);
@@ -342,7 +342,7 @@ mod tests {
         Ok(())
     }
 
-    #[test]
+    #[hangar_tests::test]
     fn attempts_are_counted() -> Result<()> {
         let directory = tempfile::tempdir()?;
         assert_eq!(count_attempt(directory.path())?, 1);

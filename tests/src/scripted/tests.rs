@@ -83,7 +83,7 @@ fn socket(directory: &Path) -> String {
     directory.join("s.sock").to_string_lossy().into_owned()
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_worker_without_faults_loads_answers_and_ends() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let gate = Gate::new(directory.path(), "token")?;
@@ -134,7 +134,7 @@ async fn a_worker_without_faults_loads_answers_and_ends() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_worker_ends_with_its_standard_input() -> Result<()> {
     let mut worker = Scripted::start(tempfile::tempdir()?, &Script::default())?;
     worker.ready()?;
@@ -142,7 +142,7 @@ async fn a_worker_ends_with_its_standard_input() -> Result<()> {
     processes::ended(worker.child.id(), DEADLINE).await
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_worker_that_ignores_everything_has_to_be_killed() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let mut events = Events::new(directory.path())?;
@@ -164,7 +164,7 @@ async fn a_worker_that_ignores_everything_has_to_be_killed() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn a_fault_strikes_at_its_token() -> Result<()> {
     let generate = GenerateScript {
         die_after: Some(2),
@@ -187,7 +187,7 @@ async fn a_fault_strikes_at_its_token() -> Result<()> {
     processes::ended(worker.child.id(), DEADLINE).await
 }
 
-#[test]
+#[hangar_tests::test]
 fn garbage_comes_in_place_of_a_frame() -> Result<()> {
     let script = Script {
         ready: ReadyKind::Garbage,
@@ -200,7 +200,7 @@ fn garbage_comes_in_place_of_a_frame() -> Result<()> {
     Ok(())
 }
 
-#[test]
+#[hangar_tests::test]
 fn a_closed_output_ends() -> Result<()> {
     let script = Script {
         ready: ReadyKind::Closed,
@@ -212,7 +212,7 @@ fn a_closed_output_ends() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
+#[hangar_tests::test]
 async fn an_attempt_dies_when_the_script_says_so() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let script = Script {

@@ -4,7 +4,7 @@ use std::{ffi::OsStr, path::PathBuf, process::Command, sync::OnceLock};
 
 use anyhow::{Context, Result};
 
-use crate::{bound, workspace::workspace};
+use crate::workspace::workspace;
 
 /// Directory of binaries to use as they are, in place of those that a build makes.
 const OVERRIDE: &str = "HANGAR_TESTS_BIN_DIR";
@@ -31,7 +31,7 @@ fn prepare() -> Result<PathBuf> {
         return Ok(PathBuf::from(directory).canonicalize()?);
     }
     let directory = build_directory()?;
-    bound::paused(|| build(directory.file_name() == Some(OsStr::new("release"))))?;
+    bounded::paused(|| build(directory.file_name() == Some(OsStr::new("release"))))?;
     Ok(directory)
 }
 

@@ -11,8 +11,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use bounded::CleanupGuard;
 use rustix::{
-    process::Pid,
+    process::{Pid, Signal, kill_process},
     thread::{CpuSet, sched_getaffinity, sched_setaffinity},
 };
 use serde::Deserialize;
@@ -23,11 +24,7 @@ use tokio::{
 };
 
 use super::{DEADLINE, TestServerBuilder};
-use crate::{
-    bound::{self, ServerGuard},
-    fixtures::Fixtures,
-    processes,
-};
+use crate::{fixtures::Fixtures, processes};
 
 /// The process of a server that serves. Killed and reaped when dropped.
 #[derive(Debug)]
@@ -38,7 +35,7 @@ pub(super) struct ServerProcess {
     data_dir: PathBuf,
     /// Kept open, so that the server can go on writing to it.
     _output: BufReader<Receiver>,
-    _known: ServerGuard,
+    _cleanup: CleanupGuard,
 }
 
 /// The line that the server prints once it serves.
@@ -112,7 +109,7 @@ impl ServerProcess {
         };
         let server = Pid::from_child(child.0.as_ref().context("there is no process")?);
         Ok(Self {
-            _known: bound::server(server, log(directory.path())),
+            _cleanup: clean_up(server, log(directory.path())),
             child: child.0.take().context("there is no process")?,
             announcement,
             directory,
@@ -214,6 +211,15 @@ fn on_one_processor<T>(work: impl FnOnce() -> T) -> Result<T> {
     let done = work();
     sched_setaffinity(None, &all)?;
     Ok(done)
+}
+
+/// When a test takes too long, this server is killed and its log shown.
+fn clean_up(server: Pid, log: PathBuf) -> CleanupGuard {
+    bounded::clean_up(move || {
+        let _ = kill_process(server, Signal::KILL);
+        let log = fs::read_to_string(&log).unwrap_or_default();
+        format!("--- log of the server {server:?} ---\n{log}--- end ---\n")
+    })
 }
 
 fn log(directory: &Path) -> PathBuf {

@@ -1,4 +1,4 @@
-//! The table of the suites in `tests/README.md` has each suite, and no other; every test has a bound.
+//! The table of the suites in `tests/README.md` has each suite, and no other.
 
 use std::{
     collections::BTreeSet,
@@ -26,20 +26,6 @@ fn names(directory: &Path) -> Result<BTreeSet<String>> {
     Ok(names)
 }
 
-/// Everything that is written in Rust below a directory.
-fn sources(directory: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            files.extend(sources(&path)?);
-        } else if path.extension().is_some_and(|suffix| suffix == "rs") {
-            files.push(path);
-        }
-    }
-    Ok(files)
-}
-
 #[hangar_tests::test]
 fn the_table_has_every_suite_and_no_other() -> Result<()> {
     let mut suites = BTreeSet::new();
@@ -60,23 +46,5 @@ fn the_table_has_every_suite_and_no_other() -> Result<()> {
     let set: BTreeSet<String> = listed.iter().cloned().collect();
     assert_eq!(set, suites);
     assert_eq!(listed.len(), set.len(), "a suite is listed twice");
-    Ok(())
-}
-
-#[hangar_tests::test]
-fn every_test_is_bounded_in_time() -> Result<()> {
-    for path in sources(&tests())? {
-        let text = fs::read_to_string(&path)?;
-        let unbounded = text.lines().find(|line| {
-            let line = line.trim();
-            line == "#[test]" || line.starts_with("#[tokio::test")
-        });
-        assert_eq!(
-            unbounded,
-            None,
-            "{}: use #[hangar_tests::test]",
-            path.display()
-        );
-    }
     Ok(())
 }

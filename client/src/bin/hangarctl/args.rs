@@ -279,12 +279,12 @@ mod tests {
 
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn the_arguments_are_consistent() {
         Cli::command().debug_assert();
     }
 
-    #[test]
+    #[bounded::test]
     fn a_target_is_required() {
         assert!(Cli::try_parse_from(["hangarctl", "unload"]).is_err());
         assert!(Cli::try_parse_from(["hangarctl", "unload", "--all"]).is_ok());

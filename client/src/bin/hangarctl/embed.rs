@@ -59,7 +59,7 @@ fn summary(embedding: &Embedding) -> String {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn people_see_the_beginning_of_a_vector() {
         let embedding = |values: &[f32]| Embedding {
             values: values.to_vec(),
@@ -76,7 +76,7 @@ mod tests {
         );
     }
 
-    #[test]
+    #[bounded::test]
     fn each_line_is_a_text() {
         assert_eq!(lines("a\n\nb b\r\n"), ["a", "b b"]);
     }

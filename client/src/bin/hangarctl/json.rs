@@ -126,7 +126,7 @@ mod tests {
         to_string(name, message, false).unwrap_or_else(|_| panic!("{name} does not serialize"))
     }
 
-    #[test]
+    #[bounded::test]
     fn names_are_those_of_protobuf_json() {
         let status = v1::ModelStatus {
             model_id: "m".to_owned(),
@@ -141,7 +141,7 @@ mod tests {
         );
     }
 
-    #[test]
+    #[bounded::test]
     fn the_details_of_an_error_are_printed() {
         let details = ErrorDetails::with_error_info("MODEL_HELD", "hangar.v1", HashMap::new());
         let status =
@@ -154,7 +154,7 @@ mod tests {
         assert!(text("hangar.v1.ModelLoad", &load).contains(r#""reason":"MODEL_HELD""#));
     }
 
-    #[test]
+    #[bounded::test]
     fn a_spec_is_read_and_a_wrong_one_refused() {
         let name = "hangar.v1.ModelSpec";
         let spec: Option<v1::ModelSpec> =
@@ -165,7 +165,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn a_spec_is_read_from_toml() {
         let name = "hangar.v1.ModelSpec";
         let text = "context_length = 9\nidle_timeout = \"60s\"\n\n[source]\npath = \"/m\"\n\n\

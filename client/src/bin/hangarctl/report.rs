@@ -157,7 +157,7 @@ mod tests {
         text.lines().skip(1).map(columns).collect()
     }
 
-    #[test]
+    #[bounded::test]
     fn minutes_are_put_together_by_the_hour_and_in_all() {
         let history = [minute(0, 1, 100), minute(1, 5, 40), minute(90, 2, 10)];
         let rows = rows(&history, false);
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(rows[0][1..4], ["2m", "8", "75 %"]);
     }
 
-    #[test]
+    #[bounded::test]
     fn every_minute_is_shown_when_asked_for() {
         let history = [minute(0, 1, 100), minute(1, 5, 40)];
         let rows = rows(&history, true);

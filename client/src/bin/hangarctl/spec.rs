@@ -82,12 +82,12 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn a_known_model_needs_no_spec() {
         assert!(matches!(parsed(&["m", "--no-wait"]), Ok(None)));
     }
 
-    #[test]
+    #[bounded::test]
     fn settings_need_a_source() {
         assert!(matches!(
             parsed(&["m", "--dtype", "f16"]),
@@ -95,7 +95,7 @@ mod tests {
         ));
     }
 
-    #[test]
+    #[bounded::test]
     fn settings_change_a_given_spec() {
         let json = r#"{"source":{"path":"/m"},"contextLength":5,"pinned":true}"#;
         let spec = spec(&[
@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(source, Some(Source::Path("/other".to_owned())));
     }
 
-    #[test]
+    #[bounded::test]
     fn adapters_are_added_to_those_of_a_spec() {
         let json = r#"{"source":{"demo":{}},"adapters":[{"name":"a","path":"/a"},{"name":"b","path":"/b"}]}"#;
         let given = [
@@ -140,7 +140,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn settings_are_where_the_server_reads_them() {
         let spec = spec(&[
             "m",

@@ -156,27 +156,27 @@ pub(crate) fn progress(progress: &v1::Progress) -> String {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn spans_are_rounded() {
         assert_eq!(duration_text(Duration::from_micros(1_234_567)), "1s 200ms");
         assert_eq!(duration_text(Duration::from_millis(83_456)), "1m 23s");
         assert_eq!(duration_text(Duration::from_micros(4_900)), "4ms");
     }
 
-    #[test]
+    #[bounded::test]
     fn latencies_below_a_millisecond_are_printed() {
         assert_eq!(latency(Duration::from_micros(449)), "0.4ms");
         assert_eq!(latency(Duration::from_micros(12_900)), "12ms");
     }
 
-    #[test]
+    #[bounded::test]
     fn one_failure_of_many_shows() {
         assert_eq!(success(1.0), "100 %");
         assert_eq!(success(99_999.0 / 100_000.0), "99.9 %");
         assert_eq!(success(0.0), "0 %");
     }
 
-    #[test]
+    #[bounded::test]
     fn progress_shows_what_is_known() {
         let mut known = v1::Progress {
             fraction: 0.42,
@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(progress(&known), "42 %, 1.0 KiB of 2.0 KiB, 3s left");
     }
 
-    #[test]
+    #[bounded::test]
     fn fields_without_a_value_are_left_out() {
         assert_eq!(
             fields([("a", "1".to_owned()), ("b", String::new())]).trim(),

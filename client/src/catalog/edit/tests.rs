@@ -6,7 +6,7 @@ use crate::{
     v1::{MemoryHint, ModelSpec},
 };
 
-#[test]
+#[bounded::test]
 fn only_fields_that_differ_are_written() {
     let old = ModelSpec {
         description: "d".to_owned(),
@@ -20,7 +20,7 @@ fn only_fields_that_differ_are_written() {
     assert_eq!(changed_fields(&old, &new), ["memory_hint", "priority"]);
 }
 
-#[test]
+#[bounded::test]
 fn every_field_of_a_spec_is_compared() {
     let source = include_str!("../update.rs");
     let (_, list) = source.split_once("old, new,\n").unwrap();

@@ -27,7 +27,7 @@ fn paths(update: &UpdateModel) -> Vec<&str> {
     mask.paths.iter().map(String::as_str).collect()
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_setter_names_only_its_own_field() {
     let update = update()
         .temperature(0.5)
@@ -47,13 +47,13 @@ async fn a_setter_names_only_its_own_field() {
     assert_eq!(spec.priority, 3);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_field_that_is_set_twice_is_named_once() {
     let update = update().priority(3).priority(4);
     assert_eq!(paths(&update), ["spec.priority"]);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn fields_of_a_spec_are_named_below_it() {
     let spec = ModelSpec {
         description: "d".to_owned(),
@@ -67,13 +67,13 @@ async fn fields_of_a_spec_are_named_below_it() {
     assert_eq!(update.request.model.unwrap().spec, Some(spec));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn aliases_and_the_whole_spec_are_fields_of_the_entry() {
     let update = update().spec(ModelSpec::default()).aliases(["a"]);
     assert_eq!(paths(&update), ["spec", "aliases"]);
 }
 
-#[test]
+#[bounded::test]
 fn every_field_of_a_spec_has_a_setter_or_is_known_to_have_none() {
     let setters = include_str!("../update.rs");
     for field in spec_fields() {

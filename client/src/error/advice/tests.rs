@@ -113,7 +113,7 @@ fn reasons() -> Vec<(ErrorReason, String, String)> {
         .collect()
 }
 
-#[test]
+#[bounded::test]
 fn every_reason_has_advice_or_says_by_itself_what_to_do() {
     let reasons = reasons();
     assert!(reasons.len() > 40);
@@ -126,7 +126,7 @@ fn every_reason_has_advice_or_says_by_itself_what_to_do() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn advice_goes_on_behind_a_full_stop() {
     let reasons = reasons();
     let advices = reasons
@@ -140,14 +140,14 @@ fn advice_goes_on_behind_a_full_stop() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn advice_does_not_repeat_the_message() {
     let message = "model m is loaded; unload it first, or give force";
     assert_eq!(advice(ErrorReason::ModelLoaded, message), None);
     assert!(advice(ErrorReason::ModelLoaded, "model m is loaded").is_some());
 }
 
-#[test]
+#[bounded::test]
 fn the_page_of_errors_has_every_reason() {
     let mut page = "| reason | code | meaning | what to do |\n|---|---|---|---|\n".to_owned();
     for (reason, name, comment) in reasons() {

@@ -99,19 +99,19 @@ fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     field
 }
 
-#[test]
+#[bounded::test]
 fn every_set_can_be_decoded() {
     assert_eq!(sets().count(), 2);
 }
 
-#[test]
+#[bounded::test]
 fn every_request_is_known() {
     for name in requests() {
         assert!(Counter::of(&name).root.is_some(), "{name}");
     }
 }
 
-#[test]
+#[bounded::test]
 fn no_message_is_larger_than_it_counts() {
     let sizes: BTreeSet<_> = SIZES.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(sizes, listed());
@@ -122,7 +122,7 @@ fn no_message_is_larger_than_it_counts() {
     assert!(11 * entry + 100 <= FIRST_ENTRY, "{entry}");
 }
 
-#[test]
+#[bounded::test]
 fn lists_of_nothing_are_refused() {
     let generate = exceeds::<GenerateRequest>;
     // Messages, tools, stop texts.
@@ -147,14 +147,14 @@ fn lists_of_nothing_are_refused() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn what_is_longer_than_what_it_is_in_is_counted() {
     // A message that ends before its first field does: prost reads that to its own end.
     let nested = [&[0x1a, 2][..], &field(8, &many(&[0x0a, 0]))].concat();
     assert!(exceeds::<GenerateRequest>(&nested));
 }
 
-#[test]
+#[bounded::test]
 fn what_the_documentation_allows_is_taken() {
     let message = ChatMessage {
         role: "user".to_owned(),
@@ -178,7 +178,7 @@ fn what_the_documentation_allows_is_taken() {
     }));
 }
 
-#[test]
+#[bounded::test]
 fn an_image_and_large_tools_are_taken() {
     let image = Some(Part::Image(Bytes::from(vec![0; 15 << 20])));
     assert!(takes(&GenerateRequest {
@@ -217,7 +217,7 @@ fn an_image_and_large_tools_are_taken() {
 }
 
 proptest! {
-    #[test]
+    #[bounded::test]
     fn any_bytes_can_be_counted(message: Vec<u8>) {
         exceeds::<GenerateRequest>(&message);
         exceeds::<ModelInferRequest>(&message);

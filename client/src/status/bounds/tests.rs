@@ -25,7 +25,7 @@ fn refusal(text: &str, violations: usize) -> Status {
     Status::with_error_details(Code::InvalidArgument, text, details)
 }
 
-#[test]
+#[bounded::test]
 fn what_fits_stays_as_it_is() {
     let status = refusal("wrong", 20);
     let same = bounded(status.clone());
@@ -35,7 +35,7 @@ fn what_fits_stays_as_it_is() {
     );
 }
 
-#[test]
+#[bounded::test]
 fn what_is_cut_says_so_and_keeps_its_reason() {
     for text in [
         "x".repeat(5000),
@@ -62,7 +62,7 @@ fn what_is_cut_says_so_and_keeps_its_reason() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn details_that_cannot_be_read_do_not_go_out_when_they_are_long() {
     let cut = bounded(Status::with_details(
         Code::Internal,
@@ -73,7 +73,7 @@ fn details_that_cannot_be_read_do_not_go_out_when_they_are_long() {
 }
 
 proptest! {
-    #[test]
+    #[bounded::test]
     fn every_status_fits(
         text in any::<String>(), times in 0..300_usize, entries in 0..30_usize, kinds in 0..128_u8,
     ) {

@@ -221,7 +221,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     /// Put together, the changes are those of an undisturbed watcher, whatever the disconnects.
-    #[test]
+    #[bounded::test]
     fn nothing_is_missed_or_repeated(facts in facts(), connections in connections(false), part in 1..4_usize) {
         let mut server = Server { facts, now: 0, ring: usize::MAX, part, epoch: 1 };
         let mut cursor = Cursor::new(String::new(), false);
@@ -239,7 +239,7 @@ proptest! {
 
     /// With a short ring and restarts of the server, a watcher that honours resets ends up with the
     /// truth, and between resets no revision is missing.
-    #[test]
+    #[bounded::test]
     fn a_gap_is_reported(
         facts in facts(),
         connections in connections(true),
@@ -293,7 +293,7 @@ fn transition(revision: u64) -> Event {
     changed(ChangeKind::Transition, revision, status(0, revision))
 }
 
-#[test]
+#[bounded::test]
 fn a_gap_is_a_loss_and_the_next_snapshot_says_so() {
     let mut cursor = Cursor::new(String::new(), false);
     cursor.accept(response("a", complete())).unwrap();
@@ -310,7 +310,7 @@ fn a_gap_is_a_loss_and_the_next_snapshot_says_so() {
     ));
 }
 
-#[test]
+#[bounded::test]
 fn a_filtered_watch_has_gaps() {
     let mut cursor = Cursor::new(String::new(), true);
     cursor.accept(response("a", complete())).unwrap();
@@ -322,7 +322,7 @@ fn a_filtered_watch_has_gaps() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn a_repeated_change_is_handed_out_once() {
     let mut cursor = Cursor::new("a".to_owned(), false);
     assert!(matches!(
@@ -335,7 +335,7 @@ fn a_repeated_change_is_handed_out_once() {
     ));
 }
 
-#[test]
+#[bounded::test]
 fn late_progress_does_not_move_the_token_back() {
     let mut cursor = Cursor::new("a".to_owned(), false);
     cursor.accept(response("t6", transition(6))).unwrap();
@@ -344,7 +344,7 @@ fn late_progress_does_not_move_the_token_back() {
     assert_eq!(cursor.token(), "t6");
 }
 
-#[test]
+#[bounded::test]
 fn a_partial_snapshot_moves_no_token() {
     let mut cursor = Cursor::new("a".to_owned(), false);
     let part = StatusSnapshot {
@@ -365,7 +365,7 @@ fn a_partial_snapshot_moves_no_token() {
     ));
 }
 
-#[test]
+#[bounded::test]
 fn an_event_of_the_future_is_passed_over() {
     let mut cursor = Cursor::new("a".to_owned(), false);
     let unknown = WatchStatusResponse {

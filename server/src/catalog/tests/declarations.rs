@@ -10,7 +10,7 @@ fn declared(name: &str, aliases: &[&str]) -> NewEntry {
     }
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn the_files_entries_become_exactly_those_declared() {
     let fixture = TestCatalog::new();
     fixture.create("api").await;
@@ -29,7 +29,7 @@ async fn the_files_entries_become_exactly_those_declared() {
     );
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn declared_models_can_swap_aliases() {
     let fixture = TestCatalog::new();
     for (x, y) in [("x", "y"), ("y", "x")] {
@@ -40,7 +40,7 @@ async fn declared_models_can_swap_aliases() {
     }
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_switch_of_a_declared_alias_outlives_a_start() {
     let fixture = TestCatalog::new();
     fixture.create("api").await;
@@ -55,7 +55,7 @@ async fn a_switch_of_a_declared_alias_outlives_a_start() {
     assert_eq!(aliases, [id("new"), id("x")]);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn what_the_file_says_anew_of_an_alias_is_newer_than_a_switch() {
     let fixture = TestCatalog::new();
     fixture.create("api").await;
@@ -72,7 +72,7 @@ async fn what_the_file_says_anew_of_an_alias_is_newer_than_a_switch() {
     }
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn an_alias_whose_switched_model_is_gone_is_the_files_again() {
     let fixture = TestCatalog::new();
     let file = vec![declared("a", &["x"]), declared("b", &[])];
@@ -83,7 +83,7 @@ async fn an_alias_whose_switched_model_is_gone_is_the_files_again() {
     assert_eq!(fixture.catalog.resolve(&id("x")), id("a"));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_model_of_the_same_id_becomes_the_files() {
     let fixture = TestCatalog::new();
     let api = fixture.create("m").await;
@@ -95,7 +95,7 @@ async fn a_model_of_the_same_id_becomes_the_files() {
     assert_eq!((entry.origin, entry.desired), (ModelOrigin::File, true));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_declared_model_is_not_changed_by_calls() {
     let fixture = TestCatalog::new();
     let entries = vec![declared("m", &[])];
@@ -113,7 +113,7 @@ async fn a_declared_model_is_not_changed_by_calls() {
     assert!(matches!(deleted.await, Err(DeleteError::Declared)));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_declaration_that_clashes_changes_nothing() {
     let fixture = TestCatalog::with_capacity(2);
     fixture.create_with("api", &["x"]).await.expect("created");

@@ -17,7 +17,7 @@ fn attempt(number: u32) -> LoadAttempt {
     }
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_later_call_finds_what_was_noted_before() {
     let fixture = TestCatalog::new();
     let entry = fixture.create("m").await;
@@ -44,7 +44,7 @@ async fn a_later_call_finds_what_was_noted_before() {
     assert_eq!(entry.suspended, None);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn clearing_the_desired_state_keeps_the_suspension() {
     let fixture = TestCatalog::new();
     let entry = fixture.create("m").await;
@@ -60,7 +60,7 @@ async fn clearing_the_desired_state_keeps_the_suspension() {
     assert_eq!((entry.desired, entry.suspended), (false, suspension()));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn the_last_note_counts_and_closing_writes_it() {
     let fixture = TestCatalog::new();
     let entry = fixture.create("m").await;
@@ -78,7 +78,7 @@ async fn the_last_note_counts_and_closing_writes_it() {
     assert_eq!(entry.learned.loads_failed, 999);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn the_end_of_an_attempt_takes_its_own_marker_only() {
     let fixture = TestCatalog::new();
     let entry = fixture.create("m").await;
@@ -99,7 +99,7 @@ async fn the_end_of_an_attempt_takes_its_own_marker_only() {
     assert_eq!(marked, Some(attempt(2)));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_marker_survives_a_crash() {
     let fixture = TestCatalog::new();
     let entry = fixture.create("m").await;
@@ -111,7 +111,7 @@ async fn a_marker_survives_a_crash() {
     assert_eq!(found[0].attempt, Some(attempt(1)));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn wanted_models_come_in_their_order() {
     let fixture = TestCatalog::new();
     let spec = |required, preload, priority| Spec {

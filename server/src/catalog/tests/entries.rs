@@ -2,7 +2,7 @@
 
 use super::{super::requests::REMEMBERED, *};
 
-#[tokio::test]
+#[bounded::test]
 async fn what_was_answered_survives_a_crash() {
     let fixture = TestCatalog::new();
     let created = fixture.create_with("m", &["a"]).await.expect("created");
@@ -21,7 +21,7 @@ async fn what_was_answered_survives_a_crash() {
     assert_eq!(left.catalog.resolve(&id("a")), id("m"));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn the_same_spec_again_changes_nothing() {
     let fixture = TestCatalog::new();
     let mut entries = Vec::new();
@@ -37,7 +37,7 @@ async fn the_same_spec_again_changes_nothing() {
     assert_eq!(entries[0].updated, entries[1].updated);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn another_spec_is_a_conflict_or_a_new_version() {
     let fixture = TestCatalog::new();
     let first = fixture.create("m").await;
@@ -56,7 +56,7 @@ async fn another_spec_is_a_conflict_or_a_new_version() {
     assert_eq!(second.created, first.created);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_full_catalog_refuses_new_models_only() {
     let fixture = TestCatalog::with_capacity(1);
     fixture.create("m").await;
@@ -71,7 +71,7 @@ async fn a_full_catalog_refuses_new_models_only() {
     fixture.create("n").await;
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn an_update_needs_the_current_etag() {
     let fixture = TestCatalog::new();
     let first = fixture.create("m").await;
@@ -97,7 +97,7 @@ async fn an_update_needs_the_current_etag() {
     assert_eq!(fixture.entry("m").await.map(|entry| entry.version), Some(2));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn an_etag_is_that_of_the_spec_and_of_one_entry_only() {
     let fixture = TestCatalog::new();
     let first = fixture.create("m").await;
@@ -122,7 +122,7 @@ async fn an_etag_is_that_of_the_spec_and_of_one_entry_only() {
     assert_ne!(fixture.create("m").await.etag, first.etag);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn what_is_desired_and_learned_touches_neither_version_nor_etag() {
     let fixture = TestCatalog::new();
     let first = fixture.create("m").await;
@@ -145,7 +145,7 @@ async fn what_is_desired_and_learned_touches_neither_version_nor_etag() {
     assert!(entry.desired && entry.learned.loads_succeeded == 3);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn an_answer_is_remembered_with_its_change_or_not_at_all() {
     let fixture = TestCatalog::new();
     let key = RequestKey {
@@ -171,7 +171,7 @@ async fn an_answer_is_remembered_with_its_change_or_not_at_all() {
     assert_eq!(recalled.response, created.etag.0.into_bytes());
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn answers_are_bounded() {
     let fixture = TestCatalog::new();
     let key = |n: i64| RequestKey {
@@ -202,7 +202,7 @@ async fn answers_are_bounded() {
     assert!(last.is_ok_and(|found| found.is_some()));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_closed_catalog_fails_and_does_not_hang() {
     let fixture = TestCatalog::new();
     fixture.create("m").await;

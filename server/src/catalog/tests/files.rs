@@ -39,7 +39,7 @@ async fn closed() -> TestCatalog {
     fixture
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn an_empty_file_becomes_a_catalog() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("catalog.db");
@@ -55,7 +55,7 @@ async fn an_empty_file_becomes_a_catalog() {
     assert_eq!(version, database::known_version());
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_catalog_whose_making_was_cut_short_is_made() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("catalog.db");
@@ -68,7 +68,7 @@ async fn a_catalog_whose_making_was_cut_short_is_made() {
     catalog.create(new("m"), None).await.expect("created");
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_catalog_is_the_same_when_opened_again() {
     let fixture = TestCatalog::new();
     let entry = fixture.create_with("m", &["a"]).await.expect("created");
@@ -77,7 +77,7 @@ async fn a_catalog_is_the_same_when_opened_again() {
     assert_eq!((again.uid, again.etag), (entry.uid, entry.etag));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_newer_catalog_is_refused_untouched() {
     let fixture = closed().await;
     let newer = database::known_version() + 1;
@@ -91,7 +91,7 @@ async fn a_newer_catalog_is_refused_untouched() {
     assert!(refusal.to_string().contains("newer"));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_newer_catalog_is_known_by_its_journal_too() {
     let fixture = TestCatalog::new();
     fixture.create("m").await;
@@ -114,7 +114,7 @@ async fn a_newer_catalog_is_known_by_its_journal_too() {
     assert!(matches!(refusal(&left), OpenCatalogError::Newer { .. }));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_file_of_garbage_is_refused_untouched() {
     let fixture = closed().await;
     for garbage in [
@@ -130,7 +130,7 @@ async fn a_file_of_garbage_is_refused_untouched() {
     }
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_damaged_catalog_is_refused_untouched() {
     let fixture = closed().await;
     let whole = fs::read(fixture.path()).expect("readable");
@@ -149,7 +149,7 @@ async fn a_damaged_catalog_is_refused_untouched() {
     ));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn another_programs_database_is_refused_untouched() {
     let fixture = closed().await;
     fs::remove_file(fixture.path()).expect("removed");
@@ -162,7 +162,7 @@ async fn another_programs_database_is_refused_untouched() {
     assert!(refusal.to_string().contains("not a catalog of hangar"));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_catalog_that_cannot_be_written_is_refused_untouched() {
     let fixture = closed().await;
     let directory = fixture.directory.path();
@@ -195,7 +195,7 @@ fn give_up_privileges() {
     set_capabilities(None, sets).expect("less capabilities");
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_directory_in_its_place_is_refused() {
     let fixture = closed().await;
     fs::remove_file(fixture.path()).expect("removed");

@@ -17,7 +17,7 @@ async fn fill(fixture: &TestCatalog, names: impl Iterator<Item = String>) {
     fixture.catalog.declare(declared).await.expect("declared");
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn pages_neither_repeat_nor_miss_while_entries_come_and_go() {
     for (order, descending) in orders() {
         let fixture = TestCatalog::new();
@@ -58,7 +58,7 @@ async fn pages_neither_repeat_nor_miss_while_entries_come_and_go() {
     }
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn the_last_entry_of_a_page_may_go_before_the_next_one_is_asked_for() {
     for (order, descending) in orders() {
         let fixture = TestCatalog::new();
@@ -91,7 +91,7 @@ async fn the_last_entry_of_a_page_may_go_before_the_next_one_is_asked_for() {
     }
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn an_empty_catalog_is_an_empty_page() {
     let page = TestCatalog::new()
         .catalog
@@ -104,7 +104,7 @@ async fn an_empty_catalog_is_an_empty_page() {
     assert!(page.entries.is_empty() && page.next.is_none() && page.total == 0);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn the_order_by_update_follows_changes() {
     let fixture = TestCatalog::new();
     let first = fixture.create("a").await;
@@ -154,7 +154,7 @@ fn filter(
     }
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn all_parts_of_a_filter_have_to_match() {
     let fixture = TestCatalog::new();
     for (name, spec) in [
@@ -202,7 +202,7 @@ async fn all_parts_of_a_filter_have_to_match() {
     }
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn pages_come_from_an_index() {
     let fixture = TestCatalog::new();
     fixture.create("m").await;

@@ -9,7 +9,7 @@ fn taken(result: Result<CatalogEntry, RegisterError>) -> (String, String) {
     }
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_name_is_given_once() {
     let fixture = TestCatalog::new();
     fixture
@@ -26,7 +26,7 @@ async fn a_name_is_given_once() {
     assert_eq!(fixture.ids().await, ["m"]);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn the_tables_themselves_refuse_a_name_that_is_taken() {
     let fixture = TestCatalog::new();
     fixture.create_with("m", &["a"]).await.expect("created");
@@ -46,7 +46,7 @@ async fn the_tables_themselves_refuse_a_name_that_is_taken() {
     }
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn ids_that_differ_in_case_are_different_models() {
     let fixture = TestCatalog::new();
     fixture
@@ -62,7 +62,7 @@ async fn ids_that_differ_in_case_are_different_models() {
     assert_eq!(entry.id, id("Model"));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn an_alias_stands_for_its_model() {
     let fixture = TestCatalog::new();
     fixture
@@ -82,7 +82,7 @@ async fn an_alias_stands_for_its_model() {
     assert_eq!((registered.id, registered.version), (id("m"), 2));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn aliases_change_without_a_new_version() {
     let fixture = TestCatalog::new();
     let first = fixture
@@ -109,7 +109,7 @@ async fn aliases_change_without_a_new_version() {
     assert!(fixture.entry("a").await.is_none());
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_refused_change_leaves_all_names_as_they_were() {
     let fixture = TestCatalog::new();
     fixture.create("other").await;
@@ -132,7 +132,7 @@ async fn a_refused_change_leaves_all_names_as_they_were() {
     assert_eq!(fixture.entry("m").await.map(|entry| entry.version), Some(1));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_model_with_aliases_goes_by_force_only() {
     let fixture = TestCatalog::new();
     let first = fixture.create_with("m", &["a"]).await.expect("created");

@@ -51,7 +51,7 @@ impl TestCatalog {
     }
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn an_alias_moves_with_what_is_desired_in_one_step() {
     let fixture = TestCatalog::new();
     let old = fixture.create_with("old", &["a"]).await.expect("created");
@@ -83,7 +83,7 @@ async fn an_alias_moves_with_what_is_desired_in_one_step() {
     assert_eq!(desired(left.entry("new").await), Some((true, 1)));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_switch_that_fails_leaves_the_alias() {
     let fixture = TestCatalog::new();
     fixture.create_with("old", &["a"]).await.expect("created");
@@ -100,7 +100,7 @@ async fn a_switch_that_fails_leaves_the_alias() {
     assert_eq!(fixture.catalog.switches(10).await, Ok(vec![done]));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn an_alias_is_made_but_never_of_a_models_id() {
     let fixture = TestCatalog::new();
     fixture.create("m").await;
@@ -124,7 +124,7 @@ async fn an_alias_is_made_but_never_of_a_models_id() {
     );
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn only_the_last_switch_of_an_alias_is_remembered() {
     let fixture = TestCatalog::new();
     fixture.create("m").await;

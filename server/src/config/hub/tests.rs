@@ -24,7 +24,7 @@ fn load_file(text: &str, arguments: &[&str]) -> Result<HubOptions, ConfigError> 
     load(&[&[config.as_str()], arguments].concat())
 }
 
-#[test]
+#[bounded::test]
 fn by_default_nothing_may_be_loaded() {
     let hub = load(&[]).unwrap();
     assert_eq!(hub.endpoint, ENDPOINT);
@@ -33,7 +33,7 @@ fn by_default_nothing_may_be_loaded() {
     assert!(!hub.offline && !hub.repositories.allow("Qwen/Qwen3-0.6B"));
 }
 
-#[test]
+#[bounded::test]
 fn repositories_are_repeatable_and_can_be_a_list() {
     let several = ["--hub-repositories=a/b,c/*", "--hub-repositories", "d/e"];
     let file = "hub_repositories = [\"a/b\", \"c/*\", \"d/e\"]";
@@ -47,7 +47,7 @@ fn repositories_are_repeatable_and_can_be_a_list() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn a_flag_goes_before_the_file() {
     let file = "hub_offline = true\nhub_endpoint = \"http://mirror/\"\nmax_models = 3";
     let hub = load_file(file, &["--hub-offline=false"]).unwrap();
@@ -57,7 +57,7 @@ fn a_flag_goes_before_the_file() {
     );
 }
 
-#[test]
+#[bounded::test]
 fn what_is_wrong_is_refused_by_name() {
     for (text, key, hint) in [
         ("hub_offlne = true", "hub_offlne", "expected one of"),
@@ -89,7 +89,7 @@ fn what_is_wrong_is_refused_by_name() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn a_token_is_not_shown() {
     let token = HubToken::Value("secret".to_owned());
     assert!(!format!("{token:?}").contains("secret"));

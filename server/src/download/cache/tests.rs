@@ -33,7 +33,7 @@ fn cache() -> (tempfile::TempDir, Repository) {
     (directory, repository)
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_published_snapshot_is_found_by_revision_and_by_commit() {
     let (_directory, repository) = cache();
     let names = ["config.json", "model.safetensors", "1_Pooling/config.json"];
@@ -56,7 +56,7 @@ async fn a_published_snapshot_is_found_by_revision_and_by_commit() {
     assert_eq!(other.unwrap(), None);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_snapshot_of_some_files_is_not_one_of_all() {
     let (_directory, repository) = cache();
     let files = files(&repository, &["m.gguf"]);
@@ -76,7 +76,7 @@ async fn a_snapshot_of_some_files_is_not_one_of_all() {
     }
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_record_that_is_empty_or_cut_off_is_none() {
     let (_directory, repository) = cache();
     let names = [
@@ -105,7 +105,7 @@ async fn a_record_that_is_empty_or_cut_off_is_none() {
     assert_eq!(find().await, Some(made));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn what_others_have_filled_in_is_taken_when_it_can_be_loaded() {
     let (_directory, repository) = cache();
     for file in files(&repository, &["config.json", "model.safetensors"]) {
@@ -128,7 +128,7 @@ async fn what_others_have_filled_in_is_taken_when_it_can_be_loaded() {
     );
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn links_that_lead_out_of_the_repository_are_not_followed() {
     let (directory, repository) = cache();
     let files = files(&repository, &["config.json", "model.safetensors"]);

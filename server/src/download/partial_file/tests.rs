@@ -32,7 +32,7 @@ async fn stop(part: PartialFile) {
     writer.await.unwrap().unwrap();
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_part_that_was_left_is_taken_up_and_finished() {
     let directory = tempfile::tempdir().unwrap();
     let target = target(directory.path());
@@ -51,7 +51,7 @@ async fn a_part_that_was_left_is_taken_up_and_finished() {
     assert!(!target.part.exists());
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn what_is_not_what_was_announced_is_removed() {
     let directory = tempfile::tempdir().unwrap();
     let target = target(directory.path());
@@ -67,7 +67,7 @@ async fn what_is_not_what_was_announced_is_removed() {
     }
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_part_that_is_too_long_begins_from_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let target = target(directory.path());
@@ -75,7 +75,7 @@ async fn a_part_that_is_too_long_begins_from_nothing() {
     assert_eq!(open(&target).await.unwrap().len(), 0);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_part_has_one_writer() {
     let directory = tempfile::tempdir().unwrap();
     let target = target(directory.path());

@@ -215,7 +215,7 @@ fn last_is_load(inbox: &mut mpsc::Receiver<DriverCommand>) -> Option<bool> {
     last
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn what_is_on_disk_is_what_is_remembered_and_what_the_driver_heard_last() {
     let desk = Desk::new();
     let mut inbox = desk.model("m", 100).await;
@@ -229,7 +229,7 @@ async fn what_is_on_disk_is_what_is_remembered_and_what_the_driver_heard_last() 
     }
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_full_queue_of_one_model_holds_up_no_other() {
     let desk = Desk::new();
     let mut full = desk.model("full", 1).await;
@@ -265,7 +265,7 @@ async fn a_full_queue_of_one_model_holds_up_no_other() {
     assert_eq!(desk.desired("full").await, (true, true));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_switch_that_waits_for_the_queue_of_one_model_holds_up_no_other() {
     let desk = Desk::new();
     let _full = desk.model("new", 1).await;
@@ -284,7 +284,7 @@ async fn a_switch_that_waits_for_the_queue_of_one_model_holds_up_no_other() {
     in_time(desk.load("alias")).await;
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn switches_between_two_models_in_opposite_directions_both_come_to_their_end() {
     let desk = Desk::new();
     let _inboxes = (desk.model("a", 100).await, desk.model("b", 100).await);
@@ -303,7 +303,7 @@ async fn switches_between_two_models_in_opposite_directions_both_come_to_their_e
     }
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn an_alias_that_moves_before_it_is_locked_leads_to_the_new_model() {
     let desk = Desk::new();
     let _inboxes = (desk.model("old", 100).await, desk.model("new", 100).await);
@@ -323,7 +323,7 @@ async fn an_alias_that_moves_before_it_is_locked_leads_to_the_new_model() {
     assert_eq!(desk.desired("old").await, (false, false));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn only_what_comes_at_once_does_not_wait_for_a_deletion() {
     let desk = Desk::new();
     let _inboxes = (desk.model("m", 100).await, desk.model("n", 100).await);
@@ -345,7 +345,7 @@ async fn only_what_comes_at_once_does_not_wait_for_a_deletion() {
     assert_eq!(desk.desired("m").await, (true, true));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn an_unload_ends_all_holds_and_what_the_start_would_do() {
     let desk = Desk::new();
     let _inbox = desk.model("m", 100).await;

@@ -44,7 +44,7 @@ fn settled(sizes: &[u64]) -> Ledger {
     ledger
 }
 
-#[test]
+#[bounded::test]
 fn a_need_is_admitted_with_headroom() {
     let mut ledger = Ledger::default();
     let refused = decide(&mut ledger, &id(0), 100, capacity(119), &[]);
@@ -54,7 +54,7 @@ fn a_need_is_admitted_with_headroom() {
     assert_eq!(ledger.free(capacity(120)), 0);
 }
 
-#[test]
+#[bounded::test]
 fn what_a_load_was_promised_is_not_given_twice() {
     let mut ledger = Ledger::default();
     let both = Capacity {
@@ -80,7 +80,7 @@ fn what_a_load_was_promised_is_not_given_twice() {
     ));
 }
 
-#[test]
+#[bounded::test]
 fn a_reservation_becomes_the_measurement_when_the_model_settles() {
     let mut ledger = Ledger::default();
     assert_eq!(
@@ -95,7 +95,7 @@ fn a_reservation_becomes_the_measurement_when_the_model_settles() {
     assert_eq!(ledger.free(capacity(200)), 200);
 }
 
-#[test]
+#[bounded::test]
 fn no_more_is_evicted_than_frees_the_memory() {
     let mut ledger = settled(&[100, 100, 100]);
     let candidates = [id(1), id(0), id(2)];
@@ -113,7 +113,7 @@ fn no_more_is_evicted_than_frees_the_memory() {
     );
 }
 
-#[test]
+#[bounded::test]
 fn memory_that_is_on_its_way_back_is_waited_for() {
     let mut ledger = settled(&[100, 100]);
     ledger.set_state(&id(0), ReservationState::Leaving);
@@ -124,7 +124,7 @@ fn memory_that_is_on_its_way_back_is_waited_for() {
     assert_eq!(evicts, LedgerDecision::Evict(vec![id(1)]));
 }
 
-#[test]
+#[bounded::test]
 fn what_is_promised_or_going_is_not_held() {
     let mut ledger = settled(&[100, 100]);
     assert_eq!(
@@ -138,7 +138,7 @@ fn what_is_promised_or_going_is_not_held() {
     assert_eq!(ledger.used_bytes(), 110);
 }
 
-#[test]
+#[bounded::test]
 fn what_a_dead_worker_held_is_waited_for_until_it_has_come_back() {
     let mut ledger = settled(&[100, 100]);
     let device = Capacity {
@@ -161,7 +161,7 @@ fn what_a_dead_worker_held_is_waited_for_until_it_has_come_back() {
     ));
 }
 
-#[test]
+#[bounded::test]
 fn a_model_without_memory_here_is_not_evicted_for_it() {
     let ledger = settled(&[100]);
     let candidates = [id(7), id(0)];
@@ -169,7 +169,7 @@ fn a_model_without_memory_here_is_not_evicted_for_it() {
     assert_eq!(evicts, LedgerDecision::Evict(vec![id(0)]));
 }
 
-#[test]
+#[bounded::test]
 fn enormous_needs_do_not_overflow() {
     let mut ledger = settled(&[u64::MAX / 2]);
     assert!(matches!(
@@ -180,7 +180,7 @@ fn enormous_needs_do_not_overflow() {
 
 proptest! {
     /// Whatever comes and goes, admitted models never claim more than there is.
-    #[test]
+    #[bounded::test]
     fn claims_never_exceed_the_limit(steps in prop::collection::vec((0..6usize, 0..4u8, 1..200u64), 1..200)) {
         let limit = 500;
         let mut ledger = Ledger::default();

@@ -221,7 +221,7 @@ mod tests {
         ledgers.set_state(&id(name), Some(&device), ReservationState::Settled);
     }
 
-    #[test]
+    #[bounded::test]
     fn what_one_memory_refuses_is_reserved_in_none() {
         let mut ledgers = Ledgers::default();
         let refused = ledgers.decide(&id("m"), &need(10, "g", 100), with_device(100), &[]);
@@ -240,7 +240,7 @@ mod tests {
         assert_eq!(ledgers.others_on("g", &id("x")), OtherModels::default());
     }
 
-    #[test]
+    #[bounded::test]
     fn only_models_on_the_device_are_evicted_for_its_memory() {
         let mut ledgers = Ledgers::default();
         settle(&mut ledgers, "here", 10, "g", 60);
@@ -263,7 +263,7 @@ mod tests {
         );
     }
 
-    #[test]
+    #[bounded::test]
     fn who_goes_for_the_device_counts_for_the_host_too() {
         let mut ledgers = Ledgers::default();
         settle(&mut ledgers, "other", 400, "h", 60);

@@ -64,7 +64,7 @@ mod tests {
         shortage.into()
     }
 
-    #[test]
+    #[bounded::test]
     fn a_refusal_names_the_numbers() {
         let refusal = refused(None);
         assert_eq!(refusal.reason, Reason::InsufficientMemory);
@@ -74,7 +74,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn a_refusal_names_the_device() {
         let refusal = refused(Some(Gpu {
             uuid: "GPU-1".into(),

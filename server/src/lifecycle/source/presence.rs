@@ -89,7 +89,7 @@ mod tests {
         refused.map_or_else(|error| error.to_string(), |()| String::new())
     }
 
-    #[test]
+    #[bounded::test]
     fn a_directory_is_a_models_by_the_names_in_it() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path();
@@ -103,7 +103,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn a_directory_with_too_many_names_is_left_to_the_worker() {
         let directory = tempfile::tempdir().expect("a directory");
         for n in 0..MAX_ENTRIES {
@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(what(directory.path()), "");
     }
 
-    #[test]
+    #[bounded::test]
     fn a_file_that_may_be_one_is_left_to_the_worker() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("weights");

@@ -15,7 +15,7 @@ async fn locate(roots: &ModelRoots, path: PathBuf) -> Result<ModelLocation, Sour
     find(roots, Source::Path(path)).await
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn only_what_lies_below_a_root_is_allowed() {
     let dir = tempfile::tempdir().expect("a directory");
     let base = dir.path().canonicalize().expect("a path");
@@ -54,7 +54,7 @@ async fn only_what_lies_below_a_root_is_allowed() {
     assert!(matches!(missing, Err(SourceError::Unreadable { .. })));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_tokenizer_is_looked_up_like_a_model() {
     let dir = tempfile::tempdir().expect("a directory");
     let base = dir.path().canonicalize().expect("a path");
@@ -76,7 +76,7 @@ async fn a_tokenizer_is_looked_up_like_a_model() {
     }
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn adapters_are_looked_up_like_a_model() {
     let dir = tempfile::tempdir().expect("a directory");
     let base = dir.path().canonicalize().expect("a path");
@@ -101,7 +101,7 @@ async fn adapters_are_looked_up_like_a_model() {
     assert_eq!(spec.tokenizer, None);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn an_adapter_that_hangs_is_held_against_its_own_path() {
     let dir = tempfile::tempdir().expect("a directory");
     let base = dir.path().canonicalize().expect("a path");
@@ -131,7 +131,7 @@ async fn an_adapter_that_hangs_is_held_against_its_own_path() {
     assert!(roots.check(&adapted, EVER).await.is_ok());
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn without_a_root_only_the_demo_is_allowed() {
     let roots = ModelRoots::default();
     assert!(find(&roots, Source::Demo).await.is_ok());
@@ -141,7 +141,7 @@ async fn without_a_root_only_the_demo_is_allowed() {
     ));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn only_repositories_that_are_listed_are_allowed() {
     let hub = |repository: &str| {
         Source::HuggingFace(HubSource {

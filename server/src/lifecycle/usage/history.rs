@@ -74,7 +74,7 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(60 * minute)
     }
 
-    #[test]
+    #[bounded::test]
     fn a_day_is_kept_and_no_more() {
         let mut history = History::default();
         (0..3000).for_each(|n| history.push(minute(n)));
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!((history.all().len(), history.0.capacity()), (0, 0));
     }
 
-    #[test]
+    #[bounded::test]
     fn restored_minutes_come_before_those_of_this_run() {
         let mut history = History::default();
         history.push(minute(2000));

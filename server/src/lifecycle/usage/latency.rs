@@ -137,13 +137,13 @@ mod tests {
         histogram
     }
 
-    #[test]
+    #[bounded::test]
     fn no_observation_has_no_quantiles() {
         assert_eq!(Latency::of([]), None);
         assert_eq!(Latency::of([&Histogram::default()]), None);
     }
 
-    #[test]
+    #[bounded::test]
     fn bins_follow_one_another_without_gap_to_the_longest_latency() {
         for bin in 0..895 {
             assert_eq!(size(largest(bin)), bin);
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(micros(Duration::MAX), u32::MAX);
     }
 
-    #[test]
+    #[bounded::test]
     fn a_size_is_counted_beyond_what_one_bin_holds() {
         let many = histogram(std::iter::repeat_n(7, 200_000).chain([9]));
         assert_eq!(many.bins.len(), 5);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     proptest! {
-        #[test]
+        #[bounded::test]
         fn quantiles_are_at_most_a_bin_above_those_of_a_sorted_list(
             parts in prop::collection::vec(prop::collection::vec(0u32.., 0..40), 1..5)
         ) {

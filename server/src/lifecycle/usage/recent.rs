@@ -43,14 +43,14 @@ mod tests {
         ))
     }
 
-    #[test]
+    #[bounded::test]
     fn each_quantile_is_one_of_the_observations() {
         assert_eq!(millis(1..=100), Some((50, 95, 99, 100)));
         assert_eq!(millis(7..=7), Some((7, 7, 7, 1)));
         assert_eq!(millis(0..0), None);
     }
 
-    #[test]
+    #[bounded::test]
     fn the_oldest_observations_are_forgotten() {
         let reported = millis(std::iter::repeat_n(9_000, 500).chain(1..=1024));
         assert_eq!(reported, Some((512, 973, 1014, 1024)));

@@ -85,7 +85,7 @@ impl HistorySample {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn a_sample_takes_little_memory() {
         assert!(
             size_of::<HistorySample>() <= 104,
@@ -94,7 +94,7 @@ mod tests {
         );
     }
 
-    #[test]
+    #[bounded::test]
     fn a_rate_covers_at_least_a_second() {
         let of = |millis| HistorySample {
             completion_tokens: 30,
@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(of(60_000).tokens_per_second(), 0.5);
     }
 
-    #[test]
+    #[bounded::test]
     fn a_clock_before_1970_does_no_harm() {
         let end = SystemTime::UNIX_EPOCH - Duration::from_secs(9);
         let sample = HistorySample::default().with_end(end, Duration::from_secs(1));

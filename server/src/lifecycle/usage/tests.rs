@@ -28,7 +28,7 @@ const HELD: ModelMemory = ModelMemory {
     device_bytes: 0,
 };
 
-#[test]
+#[bounded::test]
 fn every_request_is_counted_once() {
     let (usage, _) = usage();
     usage.begin(Operation::Chat).succeed(3, 5);
@@ -47,7 +47,7 @@ fn every_request_is_counted_once() {
     assert_eq!((minute.prompt_tokens, minute.completion_tokens), (3, 5));
 }
 
-#[test]
+#[bounded::test]
 fn tokens_are_not_counted_twice() {
     let (usage, _) = usage();
     let mut record = usage.begin(Operation::Chat);
@@ -62,7 +62,7 @@ fn tokens_are_not_counted_twice() {
     assert_eq!(last_minute.per_token.map(|latency| latency.count), Some(1));
 }
 
-#[test]
+#[bounded::test]
 fn rates_fall_to_zero_within_a_minute() {
     let (usage, epoch) = usage();
     let begun = epoch + seconds(1000.0);
@@ -91,7 +91,7 @@ fn rates_fall_to_zero_within_a_minute() {
     assert_eq!(report.totals.succeeded, 120);
 }
 
-#[test]
+#[bounded::test]
 fn a_report_after_an_hour_without_requests_covers_the_last_minute() {
     let (usage, epoch) = usage();
     for second in 0..3600 {
@@ -104,7 +104,7 @@ fn a_report_after_an_hour_without_requests_covers_the_last_minute() {
     assert_eq!(minute.per_token.map(|latency| latency.count), Some(60));
 }
 
-#[test]
+#[bounded::test]
 fn the_first_seconds_make_no_high_rates() {
     let (usage, epoch) = usage();
     usage.count_tokens(epoch, 40);
@@ -122,7 +122,7 @@ fn the_first_seconds_make_no_high_rates() {
     assert_eq!(minute(60.0).completion_tokens, 0);
 }
 
-#[test]
+#[bounded::test]
 fn a_model_that_rested_is_measured_over_the_whole_minute() {
     let (usage, epoch) = usage();
     let begun = epoch + seconds(7200.0);
@@ -132,7 +132,7 @@ fn a_model_that_rested_is_measured_over_the_whole_minute() {
     assert_eq!(minute.tokens_per_second(), 1.0);
 }
 
-#[test]
+#[bounded::test]
 fn samples_follow_one_another_and_add_up() {
     let (usage, epoch) = usage();
     let wall = SystemTime::UNIX_EPOCH + seconds(1e9);
@@ -168,7 +168,7 @@ fn samples_follow_one_another_and_add_up() {
     assert_eq!(usage.history(), [first, second]);
 }
 
-#[test]
+#[bounded::test]
 fn minutes_without_worker_and_use_leave_no_sample() {
     let (usage, epoch) = usage();
     let minute =
@@ -181,7 +181,7 @@ fn minutes_without_worker_and_use_leave_no_sample() {
     assert_eq!(usage.history().len(), 2);
 }
 
-#[test]
+#[bounded::test]
 fn a_model_that_does_nothing_takes_little() {
     assert!(size_of::<Usage>() <= 512, "{}", size_of::<Usage>());
 }

@@ -68,7 +68,7 @@ mod tests {
 
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn tokens_leave_the_window_after_a_minute_though_nobody_asked() {
         let ring = TokenRing::default();
         ring.add(5, 7);
@@ -81,7 +81,7 @@ mod tests {
         assert_eq!((ring.window(3605), ring.total()), (2, 9));
     }
 
-    #[test]
+    #[bounded::test]
     fn what_comes_very_late_counts_in_the_total_only() {
         let ring = TokenRing::default();
         ring.add(64 + 5, 1);
@@ -89,7 +89,7 @@ mod tests {
         assert_eq!((ring.window(69), ring.total()), (1, 2));
     }
 
-    #[test]
+    #[bounded::test]
     fn nothing_is_lost_between_threads() {
         let ring = TokenRing::default();
         std::thread::scope(|scope| {
@@ -101,7 +101,7 @@ mod tests {
     }
 
     proptest! {
-        #[test]
+        #[bounded::test]
         fn the_window_holds_what_a_list_of_all_tokens_says(
             steps in prop::collection::vec((0u32..20, 0u32..1000), 0..200),
             idle in 0u32..90,

@@ -145,7 +145,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn an_idle_window_gives_its_memory_back() {
         let mut window = Window::default();
         (0..600).for_each(|second| window.add(second, UsageEvent::Failed));
@@ -154,13 +154,13 @@ mod tests {
         assert_eq!((window.seconds.capacity(), window.counts().failed), (0, 0));
     }
 
-    #[test]
+    #[bounded::test]
     fn a_second_takes_the_bytes_that_are_promised() {
         assert_eq!(size_of::<(u32, Tally)>(), 80);
     }
 
     proptest! {
-        #[test]
+        #[bounded::test]
         fn the_window_holds_what_a_list_of_all_observations_says(
             steps in prop::collection::vec((0u32..9, 0u32..3, 0u8..4, 0u32..5_000), 0..200),
             idle in 0u32..90,

@@ -142,7 +142,7 @@ mod tests {
         })
     }
 
-    #[test]
+    #[bounded::test]
     fn an_engine_whose_pace_is_not_known_has_as_long_as_any() {
         assert_eq!(LIMITS.for_prompts(0, None, None), 600 * SECOND);
         assert_eq!(LIMITS.for_prompts(100, None, None), 1100 * SECOND);
@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(longer.for_prompts(100_000, None, None), 2 * HOUR);
     }
 
-    #[test]
+    #[bounded::test]
     fn what_earlier_workers_showed_makes_no_limit_shorter() {
         assert_eq!(LIMITS.for_prompts(100, None, pace(1000.0)), 1100 * SECOND);
         assert_eq!(LIMITS.for_prompts(100, None, pace(1.0)), 1600 * SECOND);
@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(own, 601 * SECOND);
     }
 
-    #[test]
+    #[bounded::test]
     fn what_needs_longer_than_any_has_twice_as_long() {
         let slow = LIMITS.for_prompts(100_000, pace(10.0), None);
         assert_eq!(slow, 20_000 * SECOND);

@@ -124,7 +124,7 @@ mod tests {
         vec!["something else".to_owned(), line.to_owned()]
     }
 
-    #[test]
+    #[bounded::test]
     fn a_library_that_the_loader_misses_is_named_with_where_it_comes_from() {
         for (library, from) in [
             ("libcuda.so.1", "NVIDIA driver"),
@@ -142,7 +142,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn a_worker_for_another_processor_is_named_with_what_it_needs() {
         let line = format!("{}avx2 fma", processor::MISSING);
         let failure = worker_exited(WorkerExit::Code(74), &stderr(&line));
@@ -160,7 +160,7 @@ mod tests {
         );
     }
 
-    #[test]
+    #[bounded::test]
     fn other_deaths_are_no_missing_library() {
         let line = "error while loading shared libraries: libx.so: cannot open shared object file";
         let crashed = worker_exited(WorkerExit::Signal(11), &stderr(line));

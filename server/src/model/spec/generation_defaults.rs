@@ -72,7 +72,7 @@ impl Sampling {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn what_a_request_says_goes_before_the_defaults() {
         let defaults = GenerationDefaults {
             sampling: Sampling {

@@ -74,7 +74,7 @@ fn then(load: &Load, kind: StateKind, event: Event) -> (State, Vec<Action>) {
     run(path(load, kind).into_iter().chain([event]))
 }
 
-#[test]
+#[bounded::test]
 fn the_picture_has_every_state_and_no_other() {
     let (_, picture) = include_str!("../state.rs")
         .split_once("```text")
@@ -94,7 +94,7 @@ fn the_picture_has_every_state_and_no_other() {
     );
 }
 
-#[test]
+#[bounded::test]
 fn a_load_passes_every_stage_up_to_ready() {
     let load = load(RestartMode::OnFailure);
     for kind in [
@@ -111,7 +111,7 @@ fn a_load_passes_every_stage_up_to_ready() {
     assert_eq!(actions, [Action::ReleaseSlot, Action::Admit, finish]);
 }
 
-#[test]
+#[bounded::test]
 fn only_a_hub_source_is_downloaded() {
     let remote = Load {
         remote: true,
@@ -129,7 +129,7 @@ fn only_a_hub_source_is_downloaded() {
     );
 }
 
-#[test]
+#[bounded::test]
 fn what_does_not_fit_fails_with_the_numbers() {
     let load = load(RestartMode::OnFailure);
     let refusal = Failure::new(Reason::InsufficientMemory, "needs 2 GiB, 1 GiB is free");
@@ -148,7 +148,7 @@ fn what_does_not_fit_fails_with_the_numbers() {
     );
 }
 
-#[test]
+#[bounded::test]
 fn a_load_is_idempotent_while_loading_and_when_ready() {
     let load = load(RestartMode::OnFailure);
     let again = Event::Load(super::Load {
@@ -168,7 +168,7 @@ fn a_load_is_idempotent_while_loading_and_when_ready() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn an_unload_cancels_a_load_in_every_state() {
     let load = load(RestartMode::OnFailure);
     let cancel = Action::Finish(load.id.clone(), LoadOutcome::Cancelled);
@@ -187,7 +187,7 @@ fn an_unload_cancels_a_load_in_every_state() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn death_in_a_load_backs_off_until_the_attempts_are_used_up() {
     let first = load(RestartMode::OnFailure);
     for kind in [StateKind::Starting, StateKind::Loading, StateKind::Warming] {
@@ -215,7 +215,7 @@ fn death_in_a_load_backs_off_until_the_attempts_are_used_up() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn what_another_attempt_cannot_cure_fails_at_once() {
     let load = load(RestartMode::OnFailure);
     let (state, _) = then(&load, StateKind::Loading, Event::Fault(broken()));
@@ -229,14 +229,14 @@ fn what_another_attempt_cannot_cure_fails_at_once() {
     );
 }
 
-#[test]
+#[bounded::test]
 fn a_terminating_worker_cannot_become_ready() {
     let load = load(RestartMode::OnFailure);
     let (state, _) = then(&load, StateKind::Warming, Event::LoadExpired(broken()));
     assert!(state.on(Event::Warmed).is_err());
 }
 
-#[test]
+#[bounded::test]
 fn every_cause_drains_a_ready_model_first() {
     let load = load(RestartMode::OnFailure);
     for &cause in Cause::VARIANTS {
@@ -253,7 +253,7 @@ fn every_cause_drains_a_ready_model_first() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn only_ready_models_are_evicted() {
     let load = load(RestartMode::OnFailure);
     for kind in [
@@ -271,7 +271,7 @@ fn only_ready_models_are_evicted() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn death_of_a_ready_model_starts_a_new_load() {
     let load = load(RestartMode::OnFailure);
     let restart = LoadId::random();
@@ -284,7 +284,7 @@ fn death_of_a_ready_model_starts_a_new_load() {
     assert_eq!(state.load().map(|l| &l.id), Some(&restart));
 }
 
-#[test]
+#[bounded::test]
 fn death_of_a_ready_model_that_is_never_restarted_is_final() {
     let load = load(RestartMode::Never);
     let (state, _) = then(&load, StateKind::Ready, exited());
@@ -297,7 +297,7 @@ fn death_of_a_ready_model_that_is_never_restarted_is_final() {
     );
 }
 
-#[test]
+#[bounded::test]
 fn a_hang_cuts_requests_off_and_kills() {
     let load = load(RestartMode::OnFailure);
     let hang = Failure::new(Reason::WorkerHung, "it hangs");
@@ -307,7 +307,7 @@ fn a_hang_cuts_requests_off_and_kills() {
     assert_eq!(state.failure(), Some(hang));
 }
 
-#[test]
+#[bounded::test]
 fn a_load_of_what_is_being_killed_comes_next() {
     let hang = Failure::new(Reason::WorkerHung, "it hangs");
     for mode in [RestartMode::Never, RestartMode::Always] {
@@ -325,7 +325,7 @@ fn a_load_of_what_is_being_killed_comes_next() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn a_stable_model_gets_all_its_attempts_again() {
     let tired = Load {
         attempt: 3,
@@ -338,7 +338,7 @@ fn a_stable_model_gets_all_its_attempts_again() {
     );
 }
 
-#[test]
+#[bounded::test]
 fn death_while_draining_is_reported_with_its_reason() {
     let (state, actions) = then(&load(RestartMode::OnFailure), StateKind::Draining, exited());
     assert_eq!(state.kind(), StateKind::Unloading);
@@ -346,7 +346,7 @@ fn death_while_draining_is_reported_with_its_reason() {
     assert_eq!(state.failure(), Some(died()));
 }
 
-#[test]
+#[bounded::test]
 fn a_load_during_an_unload_is_remembered() {
     let first = load(RestartMode::OnFailure);
     let second = load(RestartMode::OnFailure);
@@ -364,7 +364,7 @@ fn a_load_during_an_unload_is_remembered() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn what_cannot_be_reaped_stays_unloading() {
     let (state, _) = then(
         &load(RestartMode::OnFailure),
@@ -393,7 +393,7 @@ fn gone_at_last(load: &Load, kind: StateKind, failure: &Failure) -> (State, Vec<
     state.on(verified()).expect("its memory was checked")
 }
 
-#[test]
+#[bounded::test]
 fn a_worker_that_goes_late_leaves_its_model_as_its_failure_would_have() {
     for kind in [
         StateKind::Starting,
@@ -419,7 +419,7 @@ fn a_worker_that_goes_late_leaves_its_model_as_its_failure_would_have() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn what_is_asked_for_meanwhile_replaces_what_a_lost_load_leads_to() {
     let first = load(RestartMode::OnFailure);
     let second = load(RestartMode::OnFailure);
@@ -436,7 +436,7 @@ fn what_is_asked_for_meanwhile_replaces_what_a_lost_load_leads_to() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn back_off_and_failed_are_left_by_an_unload() {
     let load = load(RestartMode::OnFailure);
     let (backoff, _) = then(&load, StateKind::Loading, exited());
@@ -453,7 +453,7 @@ fn back_off_and_failed_are_left_by_an_unload() {
     );
 }
 
-#[test]
+#[bounded::test]
 fn the_time_of_a_load_counts_in_back_off_too() {
     let load = load(RestartMode::OnFailure);
     let (backoff, _) = then(&load, StateKind::Loading, exited());

@@ -132,7 +132,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn a_token_gives_its_position_whatever_the_size_of_pages() {
         let token = write(&KEY, &request(), &position());
         let next = ListModelsRequest {
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(read(&KEY, &next), Some(position()));
     }
 
-    #[test]
+    #[bounded::test]
     fn an_order_that_is_not_given_is_that_by_id() {
         let token = write(&KEY, &ListModelsRequest::default(), &position());
         let by_id = ListModelsRequest {
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(read(&KEY, &with(&token, by_id)), Some(position()));
     }
 
-    #[test]
+    #[bounded::test]
     fn a_token_of_another_list_or_catalog_is_none() {
         let token = write(&KEY, &request(), &position());
         let others = [
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(read(&[8; 32], &with(&token, request())), None);
     }
 
-    #[test]
+    #[bounded::test]
     fn a_token_that_was_changed_anywhere_is_none() {
         let token = write(&KEY, &request(), &position());
         for n in 0..token.len() {

@@ -88,7 +88,7 @@ mod tests {
 
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn every_state_of_the_api_is_a_stage_under_the_same_name() {
         for &kind in StateKind::VARIANTS {
             let name = format!("MODEL_STATE_{}", kind.name().to_uppercase());
@@ -98,7 +98,7 @@ mod tests {
         assert_eq!(states.count(), StateKind::VARIANTS.len());
     }
 
-    #[test]
+    #[bounded::test]
     fn every_phase_of_the_api_is_one_of_a_load_under_the_same_name() {
         for &of_load in LoadPhase::VARIANTS {
             let name = format!("LOAD_PHASE_{}", of_load.name().to_uppercase());

@@ -82,7 +82,7 @@ fn reason(status: &Status) -> String {
     info.reason.clone()
 }
 
-#[test]
+#[bounded::test]
 fn timeouts_are_parsed_as_the_protocol_says() {
     for (text, expected) in [
         ("1H", Duration::from_secs(3600)),
@@ -112,7 +112,7 @@ fn timeouts_are_parsed_as_the_protocol_says() {
     }
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_malformed_timeout_is_refused_without_a_call() {
     let inner = service_fn(|_: Request<()>| async {
         unreachable!("the inner service is not called");
@@ -128,7 +128,7 @@ async fn a_malformed_timeout_is_refused_without_a_call() {
     assert_eq!(reason(&status), "INVALID_FIELD");
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_call_without_an_answer_ends_at_the_deadline() {
     let inner = service_fn(|request: Request<()>| {
         assert!(request.extensions().get::<Deadline>().is_some());
@@ -145,7 +145,7 @@ async fn a_call_without_an_answer_ends_at_the_deadline() {
     assert_eq!(response.headers()["content-type"], "application/grpc");
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_stream_that_falls_silent_ends_at_the_deadline() {
     use futures::StreamExt;
     let silent = futures::stream::iter([data()]).chain(futures::stream::pending());
@@ -156,14 +156,14 @@ async fn a_stream_that_falls_silent_ends_at_the_deadline() {
     assert_eq!(data, b"x");
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_stream_that_never_pauses_ends_at_the_deadline() {
     let (status, data) = status_of(Some("20m"), frames(futures::stream::repeat_with(data))).await;
     assert_eq!(status.unwrap().code(), Code::DeadlineExceeded);
     assert!(!data.is_empty());
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_stream_is_dropped_at_the_deadline() {
     let (held, mut dropped) = tokio::sync::oneshot::channel::<()>();
     let stream = futures::stream::once(async move {
@@ -182,7 +182,7 @@ async fn a_stream_is_dropped_at_the_deadline() {
     assert!(body.frame().await.is_none());
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_stream_that_ends_in_time_is_passed_on() {
     for timeout in [None, Some("1H"), Some("99999999H")] {
         let body = frames(futures::stream::iter([data(), data(), ok_trailers()]));

@@ -74,7 +74,7 @@ mod tests {
 
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn a_reason_is_added_where_there_is_none() {
         for (status, reason) in [
             (Status::out_of_range("too large"), "MESSAGE_TOO_LARGE"),
@@ -94,7 +94,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn details_that_are_there_stay() {
         let known = ErrorDetails::with_error_info("QUEUE_FULL", DOMAIN, []);
         let known = Status::with_error_details(Code::ResourceExhausted, "full", known);

@@ -93,7 +93,7 @@ fn error_of(kind: ApiErrorKind) -> ApiError {
     }
 }
 
-#[test]
+#[bounded::test]
 fn every_error_has_its_code_and_reason() {
     for &kind in ApiErrorKind::VARIANTS {
         let (code, reason) = match kind {
@@ -130,7 +130,7 @@ fn every_error_has_its_code_and_reason() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn every_wrong_field_is_a_violation() {
     let bad = ApiError::Invalid(vec![
         ("a".to_owned(), "x".to_owned()),
@@ -143,7 +143,7 @@ fn every_wrong_field_is_a_violation() {
     );
 }
 
-#[test]
+#[bounded::test]
 fn an_unknown_model_comes_with_those_that_are_known() {
     let unknown = unknown_model(&["a", "b"]);
     let details = check(unknown.into(), Code::NotFound, "MODEL_NOT_FOUND");
@@ -159,7 +159,7 @@ fn an_unknown_model_comes_with_those_that_are_known() {
     );
 }
 
-#[test]
+#[bounded::test]
 fn another_spec_than_the_registered_one_is_a_failed_precondition() {
     let conflict = ApiError::SpecConflict {
         model: model(),
@@ -169,7 +169,7 @@ fn another_spec_than_the_registered_one_is_a_failed_precondition() {
     assert!(details.precondition_failure().is_some());
 }
 
-#[test]
+#[bounded::test]
 fn what_passes_by_itself_says_when_to_try_again() {
     let loading = |retry| {
         let error = ApiError::Loading {
@@ -198,7 +198,7 @@ fn what_passes_by_itself_says_when_to_try_again() {
     assert!(reloads.retry_info().is_some());
 }
 
-#[test]
+#[bounded::test]
 fn a_load_that_failed_says_what_is_desired() {
     let details = check(load_failed(), Code::FailedPrecondition, "MODEL_UNUSABLE");
     assert_eq!(
@@ -209,7 +209,7 @@ fn a_load_that_failed_says_what_is_desired() {
     );
 }
 
-#[test]
+#[bounded::test]
 fn every_failure_of_a_model_has_its_code_and_reason() {
     for &reason in Reason::VARIANTS {
         let (code, name) = match reason {
@@ -248,7 +248,7 @@ fn every_failure_of_a_model_has_its_code_and_reason() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn the_subject_of_a_failure_is_in_the_error() {
     let short = Failure::new(Reason::InsufficientMemory, "too big").about("memory of cuda:GPU-1");
     let details = check(
@@ -269,7 +269,7 @@ fn the_subject_of_a_failure_is_in_the_error() {
     assert_eq!(failure.violations[0].subject, "libcudart.so.13");
 }
 
-#[test]
+#[bounded::test]
 fn internal_causes_are_logged_and_not_sent() {
     let status = Status::from(ApiError::Internal("the secret cause".to_owned()));
     assert_eq!(status.code(), Code::Internal);
@@ -294,7 +294,7 @@ fn routing_error(kind: RoutingErrorKind) -> RoutingError {
     }
 }
 
-#[test]
+#[bounded::test]
 fn a_routing_error_has_the_reason_of_its_status_in_metrics() {
     let failures = Reason::VARIANTS.iter();
     let failures = failures.map(|reason| RoutingError::Failed(Failure::new(*reason, "words")));

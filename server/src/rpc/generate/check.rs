@@ -293,7 +293,7 @@ mod tests {
         })
     }
 
-    #[test]
+    #[bounded::test]
     fn logprobs_and_constraints_have_limits() {
         assert_eq!(wrong(|r| r.top_logprobs = 1), ["top_logprobs"]);
         assert_eq!(wrong(|r| r.top_logprobs = 21), ["top_logprobs"; 2]);
@@ -311,7 +311,7 @@ mod tests {
         assert_eq!(regex(MAX_CONSTRAINT + 1), ["constraint.regex"]);
     }
 
-    #[test]
+    #[bounded::test]
     fn template_options_are_plain_small_and_for_messages() {
         const FIELD: &str = "chat_template_options";
         let wrong_options = |name: &str, value: Value| {

@@ -180,7 +180,7 @@ mod tests {
         std::future::poll_fn(|context| inbox.poll_next(context)).await
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn what_is_not_taken_is_put_together_and_nothing_is_lost() {
         let (mut outbox, mut inbox) = outbox();
         for token in 0..100 {
@@ -218,7 +218,7 @@ mod tests {
         assert!(next(&mut inbox).await.is_none());
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn what_is_put_together_fits_into_a_message() {
         let (mut outbox, mut inbox) = outbox();
         let long = |token: u32| {
@@ -251,7 +251,7 @@ mod tests {
         assert_eq!(tokens, (0..500).collect::<Vec<_>>());
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn a_caller_that_reads_again_gets_responses_as_they_came() {
         let (mut outbox, mut inbox) = outbox();
         for token in 0..100 {
@@ -267,7 +267,7 @@ mod tests {
         );
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn a_caller_that_waits_is_woken() {
         let (mut outbox, mut inbox) = outbox();
         let give = async {
@@ -284,7 +284,7 @@ mod tests {
         tokio::join!(take, give);
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn an_answer_has_an_end_in_any_case() {
         let (outbox, mut inbox) = outbox();
         drop(outbox);

@@ -108,13 +108,13 @@ mod tests {
         Some(Part::Text(text.into()))
     }
 
-    #[test]
+    #[bounded::test]
     fn texts_and_images_up_to_the_limit_are_taken() {
         assert!(wrong(message(vec![text("a"), image(b"x"), text("")])).is_empty());
         assert!(wrong(message(vec![image(b"x"); MAX_IMAGES])).is_empty());
     }
 
-    #[test]
+    #[bounded::test]
     fn a_violation_names_its_field() {
         assert_eq!(wrong(message(vec![None])), ["messages[0].parts[0]"]);
         let empty = message(vec![text("a"), image(b"")]);
@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(wrong(system), ["messages[0].parts[1].image"]);
     }
 
-    #[test]
+    #[bounded::test]
     fn parts_beyond_the_limits_are_refused() {
         let images = message(vec![image(b"x"); MAX_IMAGES + 1]);
         assert_eq!(wrong(images), ["messages"]);

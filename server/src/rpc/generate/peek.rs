@@ -165,7 +165,7 @@ mod tests {
         GenerateResponse { event: Some(event) }.encode_to_vec()
     }
 
-    #[test]
+    #[bounded::test]
     fn the_last_event_is_read_whole() {
         let done = GenerateDone {
             finish_reason: FinishReason::Length.into(),
@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(peek(&bytes), Ok(Peek::Done(done)));
     }
 
-    #[test]
+    #[bounded::test]
     fn fields_of_a_later_version_are_passed_over() {
         // A chunk with a number in field 9, a fixed one in 10 and 11, and bytes in 12.
         let mut body = chunk("a", vec![7, 300]).encode_to_vec();
@@ -193,7 +193,7 @@ mod tests {
         assert!(GenerateResponse::decode(&bytes[..]).is_ok());
     }
 
-    #[test]
+    #[bounded::test]
     fn what_is_no_response_is_an_error() {
         let whole = encoded(Event::Chunk(chunk("ab", vec![1])));
         for (what, bytes) in [
@@ -217,14 +217,14 @@ mod tests {
     }
 
     proptest! {
-        #[test]
+        #[bounded::test]
         fn tokens_are_those_of_the_chunk(text: String, ids in prop::collection::vec(any::<u32>(), 0..50)) {
             let tokens = u32::try_from(ids.len()).expect("few");
             let bytes = encoded(Event::Chunk(chunk(&text, ids)));
             prop_assert_eq!(peek(&bytes), Ok(Peek::Chunk { tokens }));
         }
 
-        #[test]
+        #[bounded::test]
         fn what_passes_can_be_decoded(
             text: String, ids in prop::collection::vec(any::<u32>(), 0..5), at: usize, byte: u8
         ) {

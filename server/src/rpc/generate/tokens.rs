@@ -65,7 +65,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn tokens_have_limits() {
         assert!(wrong(|r| r.n = MAX_ANSWERS).is_empty());
         assert_eq!(wrong(|r| r.n = MAX_ANSWERS + 1), ["n"]);

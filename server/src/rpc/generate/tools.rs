@@ -197,7 +197,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn tools_have_names_of_their_own_and_plain_schemas() {
         assert!(wrong(|_| ()).is_empty());
         for name in ["", "a b", "é", "auto", "required", &"x".repeat(65)] {
@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(fields, ["tools[0].parameters"]);
     }
 
-    #[test]
+    #[bounded::test]
     fn tools_are_few_small_and_for_messages() {
         let many = |count: usize| (0..count).map(|n| tool(&format!("f{n}"))).collect();
         assert!(wrong(|r| r.tools = many(MAX_TOOLS)).is_empty());
@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(wrong(|r| r.messages.clear()), ["tools"]);
     }
 
-    #[test]
+    #[bounded::test]
     fn a_choice_is_one_that_can_be_honoured() {
         for choice in ["", "auto", "none", "required", "f"] {
             assert!(wrong(|r| r.tool_choice = choice.to_owned()).is_empty());
@@ -272,7 +272,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn of_too_many_calls_none_is_looked_at() {
         let calls = vec![ToolCall::default(); MAX_CALLS + 1];
         let fields = wrong(|r| {
@@ -282,7 +282,7 @@ mod tests {
         assert_eq!(fields, ["messages"]);
     }
 
-    #[test]
+    #[bounded::test]
     fn calls_are_the_assistants_and_results_the_tools() {
         let call = |arguments: &str| ToolCall {
             id: "1".to_owned(),

@@ -53,7 +53,7 @@ mod tests {
 
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn memory_of_models_is_that_of_those_on_the_device() {
         let device = |ordinal, uuid: &str| Device {
             uuid: uuid.to_owned(),

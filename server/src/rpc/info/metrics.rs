@@ -69,7 +69,7 @@ fn quantiles(latency: Latency) -> LatencyQuantiles {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn what_was_given_up_is_no_failure() {
         let reported = sample(&HistorySample {
             succeeded: 3,

@@ -340,7 +340,7 @@ fn check_outputs(request: &ModelInferRequest, violations: &mut Violations) {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn raw_texts_are_as_many_as_the_shape_says() {
         let read = |raw: &'static [u8], count| from_raw(Bytes::from_static(raw), count);
         let two = b"\x02\0\0\0hi\0\0\0\0";
@@ -357,7 +357,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn typed_texts_are_as_many_as_the_shape_says() {
         let contents = InferTensorContents {
             bytes_contents: vec!["a".into(), "b".into()],

@@ -196,7 +196,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn every_parameter_arrives_and_numbers_may_be_texts() {
         let json = r#"{"temperature": "0.1", "top_p": 0.95, "top_k": -1, "min_p": 0, "max_tokens": "100",
             "stop": ["a", "b"], "seed": 7, "presence_penalty": 0.5, "frequency_penalty": -0.5,
@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(applied(r#"{"seed": null}"#), Ok(Completion::default()));
     }
 
-    #[test]
+    #[bounded::test]
     fn what_is_wrong_is_named() {
         for (json, field) in [
             ("", ""),
@@ -249,7 +249,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn an_error_about_many_names_is_short() {
         let names: Map<_, _> = (0..1000)
             .map(|n| (format!("{n}{}", "x".repeat(1000)), Value::Null))

@@ -211,7 +211,7 @@ impl Element {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn what_is_written_is_read_again() {
         for (element, datatype) in [
             (Element::Bytes("h\u{e9}".into()), Datatype::Bytes),
@@ -227,7 +227,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn lengths_are_little_endian_and_have_to_be_right() {
         let read = |raw: &'static [u8]| from_raw(&Bytes::from_static(raw), Datatype::Bytes);
         assert_eq!(
@@ -246,7 +246,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn typed_contents_have_exactly_one_element_of_their_type() {
         let two = InferTensorContents {
             bytes_contents: vec!["a".into(), "b".into()],

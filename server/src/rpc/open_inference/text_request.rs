@@ -342,7 +342,7 @@ fn outputs(
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn priorities_are_ordered_and_precede_none() {
         let levels = [1, 2, 3, i32::MAX as u64, u64::MAX, 0];
         let priorities = levels.map(|level| priority(Some(&ParameterChoice::Uint64Param(level))));

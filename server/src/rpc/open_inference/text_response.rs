@@ -189,7 +189,7 @@ mod tests {
         output.contents.as_ref()?.uint_contents.first().copied()
     }
 
-    #[test]
+    #[bounded::test]
     fn pieces_hold_what_is_new_and_the_end_the_rest() {
         let mut answer = answer("");
         let first = answer.piece(chunk("a", -0.5));
@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(number(&last, "num_input_tokens"), Some(4));
     }
 
-    #[test]
+    #[bounded::test]
     fn a_whole_answer_begins_with_what_it_echoes() {
         let mut answer = answer("prompt ");
         answer.add(chunk("a", -0.5));

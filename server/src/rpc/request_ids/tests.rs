@@ -50,7 +50,7 @@ fn body(model: &str) -> GetInfoRequest {
     }
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_repeated_call_gets_the_first_answer_also_from_another_server() {
     let counted = Counted::new();
     for ids in [counted.ids(), counted.ids()] {
@@ -66,7 +66,7 @@ async fn a_repeated_call_gets_the_first_answer_also_from_another_server() {
     assert_eq!(answer.ok(), Some(3));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn another_body_is_refused() {
     let counted = Counted::new();
     for (n, ids) in [counted.ids(), counted.ids()].into_iter().enumerate() {
@@ -77,7 +77,7 @@ async fn another_body_is_refused() {
     }
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_failure_is_not_remembered() {
     let counted = Counted::new();
     let ids = counted.ids();
@@ -90,7 +90,7 @@ async fn a_failure_is_not_remembered() {
     assert_eq!(answer.ok(), Some(2));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn nothing_is_kept_in_memory_of_what_has_ended() {
     let counted = Counted::new();
     let ids = counted.ids();
@@ -106,7 +106,7 @@ async fn nothing_is_kept_in_memory_of_what_has_ended() {
     assert_eq!(lock(&ids.calls).len(), 0);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_duplicate_joins_the_call_under_way() {
     let counted = Counted::new();
     let ids = counted.ids();
@@ -123,7 +123,7 @@ async fn a_duplicate_joins_the_call_under_way() {
     assert_eq!((first.ok(), second.ok()), (Some(7), Some(7)));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_call_goes_on_without_its_caller() {
     let counted = Counted::new();
     let ids = counted.ids();
@@ -137,7 +137,7 @@ async fn a_call_goes_on_without_its_caller() {
     assert_eq!(answer.ok(), Some(7));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_call_that_panics_is_broken_off_and_can_be_repeated() {
     let counted = Counted::new();
     let ids = counted.ids();

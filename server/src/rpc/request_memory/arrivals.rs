@@ -123,7 +123,7 @@ mod tests {
 
     const PAUSE: Duration = Duration::from_secs(60);
 
-    #[tokio::test]
+    #[bounded::test]
     async fn what_has_come_is_known_however_it_comes_apart() {
         let body = [0, 0, 0, 0, 3, 1, 2, 3, 0, 0, 0, 0, 0, 1, 0, 0, 1, 0, 9];
         for step in 1..=body.len() {
@@ -139,7 +139,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn a_message_that_trickles_has_no_time_and_a_long_one_has() {
         assert_eq!(time_for(5, Duration::ZERO, PAUSE), PAUSE);
         assert_eq!(time_for(7, PAUSE / 2, PAUSE), PAUSE / 2);

@@ -114,7 +114,7 @@ impl fmt::Debug for HeldMemory {
 mod tests {
     use super::{super::call_memory::UNIT, *};
 
-    #[test]
+    #[bounded::test]
     fn each_request_gives_back_its_own_and_the_one_too_many_goes() {
         let memory = StreamMemory::of(5 * UNIT);
         let decode = |bytes| {

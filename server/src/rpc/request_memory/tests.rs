@@ -23,7 +23,7 @@ fn call(memory: &RequestMemory) -> CallMemory {
     CallMemory::new(memory.clone())
 }
 
-#[test]
+#[bounded::test]
 fn what_a_call_takes_is_given_back_at_its_end() {
     let memory = memory();
     let (first, second) = (call(&memory), call(&memory));
@@ -76,7 +76,7 @@ fn status(end: Option<Result<Frame<Bytes>, BoxError>>) -> Status {
     *error.downcast().expect("a status")
 }
 
-#[test]
+#[bounded::test]
 fn what_is_taken_and_given_back_at_the_same_time_leaves_nothing() {
     let memory = memory();
     let call = call(&memory);
@@ -97,7 +97,7 @@ fn what_is_taken_and_given_back_at_the_same_time_leaves_nothing() {
     assert_eq!(memory.free.available_permits(), 4);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn what_has_come_has_memory_or_is_refused() {
     let memory = memory();
     let [first, second] = [(); 2].map(|()| Arc::new(call(&memory)));
@@ -113,7 +113,7 @@ async fn what_has_come_has_memory_or_is_refused() {
     assert_eq!(memory.free.available_permits(), 4);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_call_with_many_requests_waits_for_memory() {
     let memory = memory();
     let [first, second] = [(); 2].map(|()| Arc::new(call(&memory)));
@@ -127,7 +127,7 @@ async fn a_call_with_many_requests_waits_for_memory() {
     assert_eq!(refused.code(), Code::ResourceExhausted);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_request_that_does_not_go_on_ends() {
     let memory = memory();
     let [one, many] = [(); 2].map(|()| Arc::new(call(&memory)));
@@ -145,7 +145,7 @@ async fn a_request_that_does_not_go_on_ends() {
     assert!(futures::poll!(stream.frame()).is_pending(), "it may pause");
 }
 
-#[test]
+#[bounded::test]
 fn what_was_unpacked_is_counted_and_a_watch_drops_its_request() {
     let memory = memory();
     let call = call(&memory);

@@ -47,7 +47,7 @@ fn revisions(watch: &mut Watch) -> Vec<u64> {
     .collect()
 }
 
-#[test]
+#[bounded::test]
 fn a_watch_begins_with_a_snapshot_and_goes_on_behind_it() {
     let event_log = EventLog::new(10);
     event_log.transition(status(1, 1));
@@ -60,7 +60,7 @@ fn a_watch_begins_with_a_snapshot_and_goes_on_behind_it() {
     assert_eq!(revisions(&mut watch), [2]);
 }
 
-#[test]
+#[bounded::test]
 fn snapshots_share_what_they_show() {
     let event_log = EventLog::new(10);
     event_log.transition(status(1, 1));
@@ -71,7 +71,7 @@ fn snapshots_share_what_they_show() {
     assert!(Arc::ptr_eq(&shown()[0], &shown()[0]));
 }
 
-#[test]
+#[bounded::test]
 fn a_slow_watcher_is_reset_and_misses_nothing_silently() {
     let event_log = EventLog::new(4);
     let mut watch = watch(&event_log, None);
@@ -92,7 +92,7 @@ fn a_slow_watcher_is_reset_and_misses_nothing_silently() {
     assert_eq!(revisions(&mut watch), [11]);
 }
 
-#[test]
+#[bounded::test]
 fn a_position_of_another_epoch_is_reset_and_one_of_the_future_refused() {
     let event_log = EventLog::new(4);
     event_log.transition(status(1, 1));
@@ -111,7 +111,7 @@ fn a_position_of_another_epoch_is_reset_and_one_of_the_future_refused() {
     assert_eq!(event_log.watchers(), 0);
 }
 
-#[test]
+#[bounded::test]
 fn a_filter_hides_other_models_and_takes_unknown_ones() {
     let event_log = EventLog::new(10);
     let only = Filter::Only([id(2)].into());
@@ -122,7 +122,7 @@ fn a_filter_hides_other_models_and_takes_unknown_ones() {
     assert_eq!(revisions(&mut watch), [2]);
 }
 
-#[test]
+#[bounded::test]
 fn progress_is_coalesced_and_never_sent_after_the_transition_that_ended_it() {
     let event_log = EventLog::new(10);
     let mut watch = watch(&event_log, None);
@@ -146,7 +146,7 @@ fn progress_is_coalesced_and_never_sent_after_the_transition_that_ended_it() {
     assert!(watch.poll().is_none());
 }
 
-#[test]
+#[bounded::test]
 fn progress_carries_the_revision_of_the_last_transition() {
     let event_log = EventLog::new(10);
     let mut watch = watch(&event_log, None);
@@ -158,7 +158,7 @@ fn progress_carries_the_revision_of_the_last_transition() {
     assert_eq!(revisions(&mut watch), [2]);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_closed_log_ends_its_watches() {
     let event_log = EventLog::new(10);
     let mut watch = watch(&event_log, None);
@@ -172,7 +172,7 @@ async fn a_closed_log_ends_its_watches() {
     assert!(matches!(watch.next().await, WatchItem::Closed));
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn silence_is_broken_by_heartbeats() {
     let event_log = EventLog::new(10);
     let mut watch = Watch::new(event_log, Filter::All, None, HOUR, Duration::from_millis(1))
@@ -182,7 +182,7 @@ async fn silence_is_broken_by_heartbeats() {
 }
 
 proptest! {
-    #[test]
+    #[bounded::test]
     fn resumed_watches_add_up_to_an_undisturbed_one(
         steps in prop::collection::vec((0u64..4, any::<bool>(), any::<bool>()), 1..200),
     ) {

@@ -33,7 +33,7 @@ fn record() -> Vec<Option<Vec<Device>>> {
     record.readings
 }
 
-#[test]
+#[bounded::test]
 fn the_last_reading_stands_while_the_driver_hangs_and_when_it_fails() {
     let (step, steps) = sync_channel(0);
     let (read, reads) = sync_channel(0);
@@ -73,7 +73,7 @@ fn the_last_reading_stands_while_the_driver_hangs_and_when_it_fails() {
     assert_eq!(last.len(), 1);
 }
 
-#[test]
+#[bounded::test]
 fn the_thread_ends_with_its_monitor() {
     let (step, steps) = sync_channel(1);
     let (read, reads) = sync_channel(0);
@@ -91,7 +91,7 @@ fn the_thread_ends_with_its_monitor() {
     assert_eq!(ended, Err(RecvTimeoutError::Disconnected));
 }
 
-#[test]
+#[bounded::test]
 fn a_machine_without_a_driver_has_no_devices() {
     let (reported, reports) = sync_channel(0);
     let open = move || {
@@ -105,7 +105,7 @@ fn a_machine_without_a_driver_has_no_devices() {
     assert!(latest.sampled.is_none() && latest.devices.is_empty());
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_fresh_reading_is_one_that_was_begun_after_it_was_asked_for() {
     let (step, steps) = sync_channel(8);
     let (read, reads) = sync_channel(8);
@@ -130,7 +130,7 @@ async fn a_fresh_reading_is_one_that_was_begun_after_it_was_asked_for() {
     assert_eq!(fresh.driver, GpuDriver::Works);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn nobody_waits_for_a_driver_that_is_not_there() {
     let absent = || Err::<Replay, _>(GpuDriverError::Absent("no such library".to_owned()));
     let monitor = DeviceMonitor::start(absent, &Supervisor::default()).expect("a thread");

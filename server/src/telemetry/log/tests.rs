@@ -18,7 +18,7 @@ const FLUSH: &str = "HANGAR_TEST_LOG_FLUSH_MILLIS";
 /// What that process says on standard output when it has logged more than a pipe takes and more than may wait.
 const LOGGED: &str = "logged";
 
-#[test]
+#[bounded::test]
 fn lines_wait_in_order_and_those_beyond_the_limit_are_counted() {
     let mut unwritten = Unwritten::new();
     let line = |n: usize| format!("{n:01023}\n");
@@ -34,7 +34,7 @@ fn lines_wait_in_order_and_those_beyond_the_limit_are_counted() {
     assert_eq!(unwritten.left_out, 76);
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn last_lines_come_to_a_reader_and_wait_for_nobody_else() {
     if let Ok(limit) = env::var(FLUSH) {
         log_too_much(Duration::from_millis(limit.parse().unwrap()));

@@ -92,7 +92,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn adapters_convert_both_ways() {
         let built_in = v1::LoraAdapter {
             demo: Some(v1::DemoSource {}),
@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(out, given);
     }
 
-    #[test]
+    #[bounded::test]
     fn every_violation_names_its_adapter() {
         let both = v1::LoraAdapter {
             demo: Some(v1::DemoSource {}),

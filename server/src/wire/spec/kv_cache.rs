@@ -67,7 +67,7 @@ mod tests {
             .collect()
     }
 
-    #[test]
+    #[bounded::test]
     fn sizes_have_their_ranges() {
         for size in [
             Size::Bytes(1 << 20),
@@ -87,7 +87,7 @@ mod tests {
         assert_eq!(wrong(None), ["spec.kv_cache"]);
     }
 
-    #[test]
+    #[bounded::test]
     fn a_size_may_be_left_out() {
         let mut violations = Violations::default();
         assert_eq!(read(None, "spec.kv_cache", &mut violations), None);

@@ -18,7 +18,7 @@ async fn both(mut bytes: &[u8]) -> [Result<WorkerConfig, FrameError>; 2] {
     [read(&mut bytes), receive(&mut again).await]
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_message_survives_the_frame_and_what_follows_is_left() {
     let config = config("m".repeat(300));
     let (mut written, mut sent) = (Vec::new(), Vec::new());
@@ -35,7 +35,7 @@ async fn a_message_survives_the_frame_and_what_follows_is_left() {
     assert_eq!(input, b"rest");
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_length_that_is_huge_or_endless_is_refused_before_it_is_allocated() {
     for bytes in [
         &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f][..],
@@ -49,14 +49,14 @@ async fn a_length_that_is_huge_or_endless_is_refused_before_it_is_allocated() {
     }
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn what_is_no_message_is_malformed() {
     for result in both(b"\x03abc").await {
         assert!(matches!(result, Err(FrameError::Malformed(_))));
     }
 }
 
-#[tokio::test]
+#[bounded::test]
 async fn a_cut_message_and_none_at_all_are_distinguished() {
     for bytes in [&[5, 1, 2][..], &[0x80]] {
         for result in both(bytes).await {
@@ -69,7 +69,7 @@ async fn a_cut_message_and_none_at_all_are_distinguished() {
 }
 
 proptest! {
-    #[test]
+    #[bounded::test]
     fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
         let _ = read::<WorkerConfig>(&mut bytes.as_slice());
     }

@@ -112,7 +112,7 @@ mod tests {
 
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn what_is_missing_is_named() {
         for (code, words) in [
             (100, "no GPU"),
@@ -128,7 +128,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn a_build_runs_on_what_it_was_built_for() {
         let runs = |built, capability| check_capability(built, capability, "X").is_ok();
         assert!(runs("90", (9, 0)) && runs("120", (12, 0)));
@@ -137,7 +137,7 @@ mod tests {
         assert!(!runs("100", (10, 3)) && !runs("100", (12, 0)));
     }
 
-    #[test]
+    #[bounded::test]
     fn a_refusal_says_how_to_build_the_right_worker() {
         let failure = check_capability("90", (8, 9), "NVIDIA L4").expect_err("refused");
         for words in ["9.0", "NVIDIA L4", "8.9", "--capability 89"] {
@@ -145,7 +145,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn a_uuid_is_written_as_the_tools_do() {
         let bytes: [u8; 16] = std::array::from_fn(|index| index as u8 * 16);
         assert_eq!(uuid(&bytes), "GPU-00102030-4050-6070-8090-a0b0c0d0e0f0");

@@ -97,20 +97,20 @@ mod tests {
 
     const GIB: u64 = 1 << 30;
 
-    #[test]
+    #[bounded::test]
     fn memory_seen_to_be_taken_counts_if_it_is_about_what_was_expected() {
         assert_eq!(taken(Some(17 * GIB), 16 * GIB), 17 * GIB);
         assert_eq!(taken(Some(16 * GIB), 16 * GIB), 16 * GIB);
     }
 
-    #[test]
+    #[bounded::test]
     fn implausible_readings_of_taken_memory_give_way_to_what_was_expected() {
         assert_eq!(taken(Some(15 * GIB), 16 * GIB), 16 * GIB);
         assert_eq!(taken(Some(40 * GIB), 16 * GIB), 16 * GIB);
         assert_eq!(taken(None, 16 * GIB), 16 * GIB);
     }
 
-    #[test]
+    #[bounded::test]
     fn the_processor_has_no_memory_of_its_own() {
         let stats = Arc::default();
         let sampler = MemorySampler::start(&Device::Cpu, &stats).expect("no thread is needed");

@@ -98,7 +98,7 @@ mod tests {
         longest: None,
     };
 
-    #[test]
+    #[bounded::test]
     fn vectors_are_scaled_as_the_model_wants_it() {
         let made = || vec![3.0, -4.0];
         assert_eq!(PLAIN.finish(made(), 5), Ok(made()));
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(mean.finish(made(), 2), Ok(vec![1.5, -2.0]));
     }
 
-    #[test]
+    #[bounded::test]
     fn a_vector_without_usable_numbers_is_an_error() {
         let unit = Embedder {
             unit: true,
@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(large, [1.0, 0.0]);
     }
 
-    #[test]
+    #[bounded::test]
     fn a_causal_model_gets_a_single_token_twice() {
         let causal = Embedder {
             twice: true,

@@ -41,7 +41,7 @@ mod tests {
 
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn options_become_json_with_whole_numbers() {
         let kind = |kind| prost_types::Value { kind: Some(kind) };
         let list = Kind::ListValue(ListValue {

@@ -288,7 +288,7 @@ mod tests {
         )
     }
 
-    #[test]
+    #[bounded::test]
     fn the_rest_of_the_prompt_is_no_part_of_the_answer() {
         let (hook, mut emitted) = hook(1);
         hook.rest.lock().expect("the rest").tokens.extend([7, 0]);
@@ -305,7 +305,7 @@ mod tests {
         assert_eq!(emitted.next(), None);
     }
 
-    #[test]
+    #[bounded::test]
     fn the_engine_is_left_no_other_token() {
         let (hook, _receiver) = hook(5);
         let logits = Tensor::new(&[0.0f32, 1.0, 2.0], &Device::Cpu).expect("scores");
@@ -315,7 +315,7 @@ mod tests {
         assert_eq!(left, [f32::NEG_INFINITY, f32::NEG_INFINITY, 0.0]);
     }
 
-    #[test]
+    #[bounded::test]
     fn the_release_by_the_engine_is_noticed() {
         let (hook, _receiver) = hook(5);
         let (processor, mut released) = hook.logits_processor();
@@ -330,7 +330,7 @@ mod tests {
         );
     }
 
-    #[test]
+    #[bounded::test]
     fn the_last_token_is_marked_and_then_the_answer_ends() {
         let (hook, mut emitted) = hook(2);
         let tokens: Vec<u32> = (0..4).map(|_| hook.step(&mut [0.0, 1.0])).collect();
@@ -346,7 +346,7 @@ mod tests {
         assert_eq!(emitted.next(), None);
     }
 
-    #[test]
+    #[bounded::test]
     fn an_end_token_ends_the_answer() {
         let (hook, mut emitted) = hook(5);
         assert_eq!(hook.step(&mut [1.0, 0.0]), 0);
@@ -355,7 +355,7 @@ mod tests {
         assert_eq!(emitted.next(), None);
     }
 
-    #[test]
+    #[bounded::test]
     fn an_ended_answer_goes_no_further() {
         let (hook, mut emitted) = hook(5);
         hook.end();
@@ -363,7 +363,7 @@ mod tests {
         assert_eq!(emitted.next(), None);
     }
 
-    #[test]
+    #[bounded::test]
     fn scores_that_are_no_numbers_fail_the_answer() {
         let (hook, mut emitted) = hook(5);
         hook.step(&mut [f32::NAN, 1.0]);
@@ -381,7 +381,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn two_steps_that_nobody_took_are_overdue() {
         let (hook, mut emitted) = hook(5);
         hook.step(&mut [0.0, 1.0]);
@@ -392,7 +392,7 @@ mod tests {
         assert!(!is_ready(emitted.overdue()).await);
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn the_last_step_is_emitted_at_once() {
         for max_tokens in [1, 5] {
             let (hook, emitted) = hook(max_tokens);

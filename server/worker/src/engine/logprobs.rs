@@ -51,7 +51,7 @@ pub(crate) fn logprobs_of(logits: &[f32], token: u32, top: usize) -> Option<Toke
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn probabilities_add_up_to_one_and_the_best_come_first() {
         let logits = [0.5, 2.0, -1.0, 2.0];
         let emitted = logprobs_of(&logits, 2, 4).expect("numbers");
@@ -62,7 +62,7 @@ mod tests {
         assert_eq!(emitted.logprob, emitted.top[3].1);
     }
 
-    #[test]
+    #[bounded::test]
     fn top_logprobs_are_at_most_those_requested_and_the_vocabulary() {
         assert_eq!(
             logprobs_of(&[1.0, 2.0], 0, 20).expect("numbers").top.len(),
@@ -85,7 +85,7 @@ mod tests {
         assert_eq!(none.top, [(0, 0.0)]);
     }
 
-    #[test]
+    #[bounded::test]
     fn large_scores_do_not_overflow() {
         let emitted = logprobs_of(&[1e30, 1e30], 0, 0).expect("numbers");
         assert!((emitted.logprob - 0.5f32.ln()).abs() < 1e-3 || emitted.logprob == 0.0);

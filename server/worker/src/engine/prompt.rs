@@ -348,7 +348,7 @@ mod tests {
 
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn an_answer_gets_what_was_asked_for_or_what_is_left() {
         let length_for = |prompt, asked| clamp_new_tokens("prompt", 100, prompt, asked).ok();
         assert_eq!(length_for(90, 0), Some(10));
@@ -356,14 +356,14 @@ mod tests {
         assert_eq!(length_for(90, 3), Some(3));
     }
 
-    #[test]
+    #[bounded::test]
     fn a_prompt_that_fills_the_context_is_refused_in_words() {
         let refused = clamp_new_tokens("prompt", 100, 100, 0).expect_err("too long");
         let words = "is 100 tokens long, which leaves no room for an answer in the model's context of 100 tokens";
         assert!(refused.message().contains(words), "{refused}");
     }
 
-    #[test]
+    #[bounded::test]
     fn what_does_not_fit_is_refused() {
         for (prompt, asked) in [(100, 0), (101, 1), (90, 11), (0, usize::MAX)] {
             let refused = clamp_new_tokens("prompt", 100, prompt, asked).expect_err("too long");

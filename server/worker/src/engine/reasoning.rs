@@ -280,7 +280,7 @@ mod tests {
         parsed(ReasoningFormat::Between(KNOWN[0]), prompt, answer, length)
     }
 
-    #[test]
+    #[bounded::test]
     fn thinking_is_separated_from_the_answer() {
         for (prompt, answer, reasoning, text) in [
             ("", "<think>\na\n\nb\n</think>\n\nc\n", "a\n\nb", "c\n"),
@@ -312,7 +312,7 @@ mod tests {
     }
 
     proptest! {
-        #[test]
+        #[bounded::test]
         fn thinking_is_found_however_the_answer_is_cut_into_pieces(answer in "(<think>)?[a<\n]{0,9}(</think>)?[a<\n]{0,9}", length in 1..9_usize) {
             prop_assert_eq!(apart("", &answer, length), apart("", &answer, answer.len().max(1)));
         }

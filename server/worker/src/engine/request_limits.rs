@@ -64,7 +64,7 @@ mod tests {
         Some(status.get_details_error_info()?.reason)
     }
 
-    #[test]
+    #[bounded::test]
     fn a_prompt_as_long_as_one_that_ended_a_worker_is_refused() {
         let stats = Stats::default();
         let bounds = || RequestBounds {
@@ -78,7 +78,7 @@ mod tests {
         assert_eq!(refusal(RequestBounds::default(), &[100], &stats), None);
     }
 
-    #[test]
+    #[bounded::test]
     fn without_a_deadline_or_a_pace_nothing_is_too_slow() {
         let stats = Arc::new(Stats::default());
         let none = || RequestBounds {

@@ -238,13 +238,13 @@ mod tests {
         all
     }
 
-    #[test]
+    #[bounded::test]
     fn greedy_takes_the_first_of_the_most_likely() {
         let mut sampler = TokenSampler::new(SamplingRules::greedy(), &[], None);
         assert_eq!(sampler.choose(&mut [1.0, 3.0, 3.0]).expect("scores"), 1);
     }
 
-    #[test]
+    #[bounded::test]
     fn the_smallest_penalty_leaves_numbers() {
         let mut sampler = sampler(|rules| rules.repetition_penalty = f32::MIN_POSITIVE);
         for _ in 0..2 {
@@ -253,7 +253,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn every_field_comes_from_the_request_then_the_model_then_the_default() {
         let model = ModelGenerationDefaults {
             temperature: Some(0.5),
@@ -299,7 +299,7 @@ mod tests {
         assert!(!SamplingRules::resolve(asked, Some(&greedy)).is_greedy());
     }
 
-    #[test]
+    #[bounded::test]
     fn a_model_that_does_not_sample_is_greedy_unless_asked() {
         let model = ModelGenerationDefaults {
             do_sample: Some(false),
@@ -314,7 +314,7 @@ mod tests {
         assert!(!SamplingRules::resolve(Some(&request), Some(&model)).is_greedy());
     }
 
-    #[test]
+    #[bounded::test]
     fn values_out_of_range_are_moved_into_it() {
         let request = Sampling {
             temperature: Some(-1.0),
@@ -329,7 +329,7 @@ mod tests {
         );
     }
 
-    #[test]
+    #[bounded::test]
     fn top_k_top_p_and_min_p_leave_the_most_likely() {
         let logits = [0.0, 2.0, 1.0, -1.0];
         assert_eq!(chosen(sampler(|_| ()), &logits), [0, 1, 2, 3]);
@@ -339,7 +339,7 @@ mod tests {
         assert_eq!(chosen(sampler(|rules| rules.min_p = 1.0), &logits), [1]);
     }
 
-    #[test]
+    #[bounded::test]
     fn frequencies_follow_the_scores() {
         let mut sampler = sampler(|_| ());
         let logits = [0.0, 3.0f32.ln()];
@@ -351,7 +351,7 @@ mod tests {
         assert!((share - 0.75).abs() < 0.02, "{share}");
     }
 
-    #[test]
+    #[bounded::test]
     fn a_seed_repeats_an_answer() {
         let draw = || {
             let mut sampler = TokenSampler::new(SamplingRules::resolve(None, None), &[], Some(42));
@@ -362,7 +362,7 @@ mod tests {
         assert_eq!(draw(), draw());
     }
 
-    #[test]
+    #[bounded::test]
     fn frequency_and_presence_count_in_the_answer_only() {
         let rules = SamplingRules {
             frequency_penalty: 1.0,
@@ -375,7 +375,7 @@ mod tests {
         assert_eq!([next(), next(), next()], [1, 0, 1]);
     }
 
-    #[test]
+    #[bounded::test]
     fn repetition_counts_in_the_prompt_too() {
         let rules = SamplingRules {
             repetition_penalty: 2.0,
@@ -385,7 +385,7 @@ mod tests {
         assert_eq!(sampler.choose(&mut [1.0, 1.5]).expect("scores"), 0);
     }
 
-    #[test]
+    #[bounded::test]
     fn scores_that_are_no_numbers_are_an_error() {
         const INFINITE: f32 = f32::INFINITY;
         for logits in [&[0.0, f32::NAN][..], &[INFINITE, 0.0], &[-INFINITE; 2], &[]] {

@@ -65,7 +65,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn with_one_permit_the_next_request_waits_for_the_first() {
         let scheduler = Scheduler::new(1, None);
         let first = acquire(&scheduler, 1_000_000);
@@ -75,7 +75,7 @@ mod tests {
         assert!(acquire(&scheduler, 1).is_some());
     }
 
-    #[test]
+    #[bounded::test]
     fn what_does_not_fit_into_the_cache_waits() {
         // Ten usable blocks; a request of 100 tokens takes five.
         let scheduler = Scheduler::new(8, Some(11));

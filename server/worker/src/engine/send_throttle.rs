@@ -39,7 +39,7 @@ impl SendThrottle {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn only_messages_in_quick_succession_are_followed_by_a_pause() {
         let mut pace = SendThrottle::default();
         let start = Instant::now();

@@ -127,7 +127,7 @@ impl Engine {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn end_tokens_are_masked_until_min_tokens_and_banned_ones_always() {
         let rules = TokenRules {
             eos_token_ids: [0].into(),

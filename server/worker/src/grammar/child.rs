@@ -216,7 +216,7 @@ mod tests {
         (0..=255).filter(set).collect()
     }
 
-    #[test]
+    #[bounded::test]
     fn a_regex_is_followed_to_its_end() {
         let (mut matcher, reply) =
             compile(&factory(), &begin(GrammarKind::Regex, "ab?")).expect("a grammar");
@@ -226,7 +226,7 @@ mod tests {
         assert!(advance(&mut matcher, b'b'.into()).expect("a step").complete);
     }
 
-    #[test]
+    #[bounded::test]
     fn a_schema_allows_only_so_much_white_space_in_a_row() {
         let begin = begin(GrammarKind::JsonSchema, "{\"enum\": [[1, 2]]}");
         let (mut matcher, _) = compile(&factory(), &begin).expect("a grammar");
@@ -241,7 +241,7 @@ mod tests {
         assert_eq!(open(&reply), b"2");
     }
 
-    #[test]
+    #[bounded::test]
     fn what_cannot_be_followed_is_refused_in_words() {
         let many: Vec<String> = (0..3000).map(|n| format!("\"x{n}y\"")).collect();
         let many = format!("start: {}", many.join(" | "));

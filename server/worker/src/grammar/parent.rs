@@ -170,7 +170,7 @@ mod tests {
         })
     }
 
-    #[test]
+    #[bounded::test]
     fn what_a_process_does_not_read_is_not_written_for_ever() {
         let mut process = idler();
         let never = CancellationToken::new();
@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(late.kind(), ErrorKind::TimedOut);
     }
 
-    #[test]
+    #[bounded::test]
     fn nobody_waits_for_a_process_once_they_are_cancelled() {
         let mut process = idler();
         let cancelled = CancellationToken::new();

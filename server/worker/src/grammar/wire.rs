@@ -129,7 +129,7 @@ pub(super) fn read<T: Message + Default>(input: &mut impl Read) -> Result<T> {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn a_frame_comes_out_as_it_went_in() {
         let call = GrammarCall::begin(NewGrammar {
             kind: GrammarKind::Lark.into(),
@@ -143,7 +143,7 @@ mod tests {
         );
     }
 
-    #[test]
+    #[bounded::test]
     fn a_frame_that_is_cut_off_or_too_long_is_an_error() {
         let mut frame = Vec::new();
         write(&mut frame, &GrammarCall::after(7)).expect("a frame");

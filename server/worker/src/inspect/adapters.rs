@@ -182,7 +182,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn adapters_are_reported_in_their_order_with_the_largest_rank() {
         let mut metadata = ModelMetadata {
             model_name: "m".into(),
@@ -202,7 +202,7 @@ mod tests {
         );
     }
 
-    #[test]
+    #[bounded::test]
     fn only_text_models_take_adapters() {
         let mut metadata = ModelMetadata {
             kind: ModelKind::Embedding.into(),
@@ -213,14 +213,14 @@ mod tests {
         assert!(error.message.contains("radio"), "{error}");
     }
 
-    #[test]
+    #[bounded::test]
     fn the_largest_layer_and_all_files_count() {
         let adapters = [adapter("b", 4), adapter("a", 8)];
         assert_eq!(bytes_to_merge(&adapters), 80 * 12 + 200);
         assert_eq!(bytes_to_merge(&[]), 0);
     }
 
-    #[test]
+    #[bounded::test]
     fn a_model_that_takes_no_adapters_is_refused_only_if_there_are_any() {
         assert!(refuse(&[], "GGUF files").is_ok());
         let given = LoraAdapter {

@@ -136,7 +136,7 @@ mod tests {
         Templates::read(&found, &config).expect("templates")
     }
 
-    #[test]
+    #[bounded::test]
     fn files_come_before_the_config() {
         const JINJA: (&str, &str) = ("chat_template.jinja", "jinja");
         const MORE: (&str, &str) = ("additional_chat_templates/tool_use.jinja", "more");

@@ -174,7 +174,7 @@ mod tests {
         DevicePlan::plan(config, gpu(), &need(), caches).expect("a plan")
     }
 
-    #[test]
+    #[bounded::test]
     fn on_a_cpu_requests_take_turns_whatever_is_asked() {
         let config = WorkerConfig {
             asked_concurrency: 8,
@@ -190,7 +190,7 @@ mod tests {
         assert_eq!((device_plan.need, device_plan.kv_cache), (0, None));
     }
 
-    #[test]
+    #[bounded::test]
     fn on_a_gpu_requests_take_turns_unless_the_spec_says_otherwise() {
         assert_eq!(plan(&WorkerConfig::default(), true).concurrency, 1);
         let config = WorkerConfig {
@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(plan(&config, true).concurrency, 8);
     }
 
-    #[test]
+    #[bounded::test]
     fn weights_cache_and_the_rest_add_up() {
         let device_plan = plan(&WorkerConfig::default(), true);
         let cache = 258 * (4 << 20);
@@ -215,7 +215,7 @@ mod tests {
         assert_eq!(device_plan.need, 16 * GIB + cache + rest);
     }
 
-    #[test]
+    #[bounded::test]
     fn each_request_that_may_run_adds_its_cache() {
         let config = WorkerConfig {
             asked_concurrency: 3,
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(more, 2 * 257 * (4 << 20));
     }
 
-    #[test]
+    #[bounded::test]
     fn a_size_that_was_asked_for_is_what_is_counted() {
         let size = Some(Size::MemoryShare(0.5));
         let config = WorkerConfig {
@@ -239,14 +239,14 @@ mod tests {
         assert_eq!(plan(&config, true).certain, 56 * GIB);
     }
 
-    #[test]
+    #[bounded::test]
     fn a_model_that_makes_no_text_has_no_cache() {
         let device_plan = plan(&WorkerConfig::default(), false);
         assert_eq!(device_plan.kv_cache, None);
         assert_eq!(device_plan.certain, 16 * GIB);
     }
 
-    #[test]
+    #[bounded::test]
     fn absurd_sizes_do_not_wrap() {
         let shape = Shape {
             layers: u64::MAX,

@@ -358,7 +358,7 @@ mod tests {
         names.iter().map(|name| (*name).to_owned()).collect()
     }
 
-    #[test]
+    #[bounded::test]
     fn other_models_are_recognised() {
         for (name, word) in [
             ("adapter_config.json", "LoRA"),

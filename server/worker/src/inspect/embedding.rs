@@ -101,7 +101,7 @@ mod tests {
         names.iter().map(|name| (*name).to_owned()).collect()
     }
 
-    #[test]
+    #[bounded::test]
     fn files_decide_the_kind_unless_the_spec_does() {
         let of = |asked, files: &[&str]| kind(asked, &names(files)).ok();
         use ModelKind::{Embedding, Text, Unspecified};
@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(of(Embedding, &["config.json"]), None);
     }
 
-    #[test]
+    #[bounded::test]
     fn what_cannot_be_asked_of_vectors_is_refused() {
         assert!(check("", Some(256)).is_ok());
         assert!(check("", None).is_err());

@@ -168,13 +168,13 @@ fn check_type(path: &Path, about: &Metadata) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn a_device_is_refused_without_being_opened() {
         let error = open(Path::new("/dev/null")).expect_err("a device");
         assert!(error.message.contains("a device"), "{error}");
     }
 
-    #[test]
+    #[bounded::test]
     fn a_pipe_is_refused_without_blocking() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("config.json");
@@ -184,7 +184,7 @@ mod tests {
         assert!(error.message.contains("a pipe"), "{error}");
     }
 
-    #[test]
+    #[bounded::test]
     fn a_file_that_is_too_long_is_not_read() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("config.json");

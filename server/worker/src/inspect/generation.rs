@@ -237,7 +237,7 @@ mod tests {
         GenerationFields::of_generation_config(object(value))
     }
 
-    #[test]
+    #[bounded::test]
     fn what_changes_answers_is_refused_by_name_unless_it_is_off() {
         for (name, on, off) in [
             ("num_beams", json!(4), json!(1)),
@@ -256,7 +256,7 @@ mod tests {
         assert_eq!(fields(greedy).check(), Ok(()));
     }
 
-    #[test]
+    #[bounded::test]
     fn a_config_says_what_no_generation_config_does() {
         let of = |value| GenerationFields::of_config(&object(value));
         let config = json!({
@@ -280,7 +280,7 @@ mod tests {
         );
     }
 
-    #[test]
+    #[bounded::test]
     fn tokens_of_every_answer_are_read() {
         let given = json!({
             "suppress_tokens": [-1, 5], "begin_suppress_tokens": [6], "min_new_tokens": 2, "min_length": null,

@@ -369,7 +369,7 @@ fn refuse_other_files(path: &Path) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn architectures_that_the_engine_lacks_or_computes_wrongly_are_refused_by_name() {
         for name in ARCHITECTURES {
             assert_eq!(check_architecture(name), Ok(()), "{name}");
@@ -383,7 +383,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn other_files_are_refused_by_name() {
         for (name, word) in [
             ("model.safetensors", "directory"),

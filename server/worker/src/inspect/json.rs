@@ -84,14 +84,14 @@ mod tests {
         serde_json::from_slice(&strict(text.as_bytes())).ok()
     }
 
-    #[test]
+    #[bounded::test]
     fn what_python_writes_is_read() {
         let value = read("\u{feff}{\"a\": [0.0, Infinity, -Infinity, NaN, 1e999], \"b\": 1e300}");
         let expected = serde_json::json!({"a": [0.0, null, null, null, null], "b": 1e300});
         assert_eq!(value, Some(expected));
     }
 
-    #[test]
+    #[bounded::test]
     fn strings_that_look_like_numbers_are_not_changed() {
         let text = r#"{"NaN": "Infinity \" NaN", "b": true}"#;
         assert_eq!(read(text), serde_json::from_str(text).ok());
@@ -100,7 +100,7 @@ mod tests {
     }
 
     proptest! {
-        #[test]
+        #[bounded::test]
         fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
             let _ = strict(&bytes);
         }

@@ -59,7 +59,7 @@ pub(super) fn check_embedding(name: &str) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn architectures_that_the_engine_lacks_are_refused() {
         assert_eq!(of("LlamaForCausalLM"), Ok(ModelKind::Text));
         let gemma = of("Gemma3ForConditionalGeneration");
@@ -69,7 +69,7 @@ mod tests {
         assert!(error.message.contains("multimodal"), "{error}");
     }
 
-    #[test]
+    #[bounded::test]
     fn multimodal_architectures_that_can_be_served_are_the_engines() {
         for name in MULTIMODAL {
             assert!(multimodal_loader(name).is_some(), "{name}");
@@ -77,7 +77,7 @@ mod tests {
         assert!(multimodal_loader("Idefics2ForConditionalGeneration").is_none());
     }
 
-    #[test]
+    #[bounded::test]
     fn only_embedding_models_that_the_engine_has_are_taken() {
         assert!(check_embedding("Qwen3ForCausalLM").is_ok());
         assert!(check_embedding("Qwen3Model").is_ok());

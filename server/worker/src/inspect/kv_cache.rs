@@ -160,7 +160,7 @@ mod tests {
             .expect("paged attention")
     }
 
-    #[test]
+    #[bounded::test]
     fn without_a_size_each_request_gets_its_whole_context() {
         assert_eq!(REQUEST.block_bytes(), 4 * MIB);
         // 256 blocks for its tokens and one beyond, and the one that the engine keeps.
@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(plan(&four).context, None);
     }
 
-    #[test]
+    #[bounded::test]
     fn what_is_planned_holds_what_it_was_planned_for() {
         for context in [1, 31, 32, 33, 8191, 8192, 131_072] {
             let wanted = KvRequest { context, ..REQUEST };
@@ -183,7 +183,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn a_size_bounds_the_context() {
         let small = sized(Size::Bytes(258 * MIB));
         // 64 blocks, two of which hold no tokens of a sequence.
@@ -193,13 +193,13 @@ mod tests {
         assert_eq!(plan(&large).context, None);
     }
 
-    #[test]
+    #[bounded::test]
     fn a_share_is_one_of_the_whole_memory() {
         let quarter = sized(Size::MemoryShare(0.25));
         assert_eq!(plan(&quarter).bytes(), 20 << 30);
     }
 
-    #[test]
+    #[bounded::test]
     fn a_context_that_was_asked_for_and_does_not_fit_is_refused_with_the_numbers() {
         let wanted = KvRequest {
             context_is_requested: true,
@@ -215,7 +215,7 @@ mod tests {
         assert!(nothing.plan().is_err());
     }
 
-    #[test]
+    #[bounded::test]
     fn a_model_without_paged_attention_has_no_cache_size() {
         let shape = Shape {
             head_size: 16,
@@ -230,7 +230,7 @@ mod tests {
         assert!(sized.plan().is_err());
     }
 
-    #[test]
+    #[bounded::test]
     fn absurd_sizes_do_not_wrap() {
         let wanted = KvRequest {
             context: u64::MAX,

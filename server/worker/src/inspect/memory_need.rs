@@ -160,7 +160,7 @@ mod tests {
         intermediate_size: 128,
     };
 
-    #[test]
+    #[bounded::test]
     fn the_cache_is_counted_in_whole_steps() {
         let need = MemoryNeed {
             shape: SHAPE,
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(need.cache(), 2 * 2 * 2 * 16 * 2 * 512);
     }
 
-    #[test]
+    #[bounded::test]
     fn weights_are_counted_as_they_are() {
         let need = MemoryNeed {
             weights: 1 << 30,
@@ -180,7 +180,7 @@ mod tests {
         assert_eq!(need.bytes(), (1 << 30) + PROCESS);
     }
 
-    #[test]
+    #[bounded::test]
     fn a_cache_is_small_beside_weights_of_its_size() {
         // Llama 3.1 8B in Q4_K_M, with a cache in F32.
         let with_context = |context| MemoryNeed {
@@ -199,7 +199,7 @@ mod tests {
         assert!(!with_context(131_072).has_small_cache());
     }
 
-    #[test]
+    #[bounded::test]
     fn what_takes_a_text_as_a_whole_has_masks_and_no_cache() {
         let need = MemoryNeed {
             shape: SHAPE,
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(need.working_space(), layer + 10 * 2048 * 2048);
     }
 
-    #[test]
+    #[bounded::test]
     fn beside_a_gpu_the_weights_are_not_on_the_host() {
         let need = MemoryNeed {
             weights: 16 << 30,
@@ -227,7 +227,7 @@ mod tests {
         );
     }
 
-    #[test]
+    #[bounded::test]
     fn absurd_sizes_do_not_wrap() {
         let need = MemoryNeed {
             shape: Shape {

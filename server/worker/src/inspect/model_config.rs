@@ -291,7 +291,7 @@ mod tests {
         ModelConfig::from_fields("X".into(), object(fields))
     }
 
-    #[test]
+    #[bounded::test]
     fn sizes_are_derived_where_they_are_not_given() {
         let config = config(&json!({
             "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2,
@@ -301,7 +301,7 @@ mod tests {
         assert_eq!(config.context_length, Some(256));
     }
 
-    #[test]
+    #[bounded::test]
     fn absurd_fields_do_no_harm() {
         let fields = json!({
             "hidden_size": -1, "num_attention_heads": 0, "vocab_size": 1e30, "_name_or_path": "/a/b",
@@ -313,14 +313,14 @@ mod tests {
         assert_eq!((config.context_length, name), (None, None));
     }
 
-    #[test]
+    #[bounded::test]
     fn a_gemma_3_without_a_number_has_the_context_that_it_was_made_for() {
         let fields = json!({"max_position_embeddings": 1_u64 << 32});
         let config = ModelConfig::from_fields("Gemma3ForCausalLM".into(), object(&fields));
         assert_eq!(config.context_length, Some(131_072));
     }
 
-    #[test]
+    #[bounded::test]
     fn a_name_is_that_of_the_whole_or_else_of_the_text_half() {
         let of = |fields: Value| name_in(object(&fields));
         let half = json!({"_name_or_path": "half"});
@@ -329,7 +329,7 @@ mod tests {
         assert_eq!(of(whole), Some("whole".into()));
     }
 
-    #[test]
+    #[bounded::test]
     fn more_layers_or_experts_than_any_model_has_are_refused_in_each_half() {
         const MULTIMODAL: [&str; 2] = [
             "Gemma3ForConditionalGeneration",

@@ -294,7 +294,7 @@ mod tests {
         Modules::read(directory.path(), 8, None).map_err(|failure| failure.message)
     }
 
-    #[test]
+    #[bounded::test]
     fn the_last_normalization_is_no_step_of_the_engine() {
         let modules = read(&[
             module("", "Transformer"),
@@ -307,13 +307,13 @@ mod tests {
         assert_eq!((modules.pooling, modules.size), (Pooling::LastToken, 8));
     }
 
-    #[test]
+    #[bounded::test]
     fn without_a_scaling_vectors_are_as_they_come() {
         let modules = [module("", "Transformer"), module("1_Pooling", "Pooling")];
         assert!(!read(&modules).expect("modules").unit);
     }
 
-    #[test]
+    #[bounded::test]
     fn what_the_engine_would_panic_on_is_refused() {
         let (transformer, pooling) = (module("", "Transformer"), module("1_Pooling", "Pooling"));
         for (modules, word) in [
@@ -344,7 +344,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn a_list_that_is_missing_or_malformed_is_refused() {
         let directory = tempfile::tempdir().expect("a directory");
         let error = Modules::read(directory.path(), 8, None).expect_err("missing");

@@ -231,7 +231,7 @@ fn verbatim(cache: &Path) -> Result<PathBuf, Failure> {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn the_need_grows_with_what_images_become() {
         let sizes = VisionSizes {
             vision_config: Encoder {

@@ -124,7 +124,7 @@ mod tests {
         check(&there, &model).map_err(|failure| failure.message)
     }
 
-    #[test]
+    #[bounded::test]
     fn what_is_missing_is_named() {
         let error = checked(&["a", "lm_head.weight"], &["a"]).expect_err("missing");
         assert!(
@@ -135,14 +135,14 @@ mod tests {
         assert!(error.contains("a, b, c and 2 more"), "{error}");
     }
 
-    #[test]
+    #[bounded::test]
     fn an_unknown_tensor_that_the_engine_would_ignore_is_named() {
         let bias = "model.layers.0.self_attn.q_proj.bias";
         let error = checked(&["a"], &["a", bias]).expect_err("left out");
         assert!(error.contains(bias), "{error}");
     }
 
-    #[test]
+    #[bounded::test]
     fn known_tensors_that_the_engine_does_not_read_are_no_error() {
         let there = [
             "a",
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(checked(&["a"], &there), Ok(()));
     }
 
-    #[test]
+    #[bounded::test]
     fn other_parts_of_a_model_are_not_looked_at() {
         let naming = Naming {
             decoder: "language_model.model.",

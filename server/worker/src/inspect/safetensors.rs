@@ -147,26 +147,26 @@ mod tests {
     const HEADER: &str =
         r#"{"__metadata__":{"a":"b"},"w":{"dtype":"BF16","shape":[2,3],"data_offsets":[0,12]}}"#;
 
-    #[test]
+    #[bounded::test]
     fn tensors_are_read() {
         let tensors = parse(&file(HEADER, 12)).expect("tensors");
         assert_eq!(tensors.len(), 1);
         assert_eq!((tensors[0].elements, tensors[0].bytes), (6, 12));
     }
 
-    #[test]
+    #[bounded::test]
     fn a_cut_file_is_refused() {
         assert!(parse(&file(HEADER, 11)).is_err());
         assert!(parse(&file(HEADER, 0)[..20]).is_err());
         assert!(parse(&[]).is_err());
     }
 
-    #[test]
+    #[bounded::test]
     fn a_huge_length_is_refused_before_it_is_allocated() {
         assert!(parse(&u64::MAX.to_le_bytes()).is_err());
     }
 
-    #[test]
+    #[bounded::test]
     fn impossible_tensors_are_refused() {
         for tensor in [
             r#"{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,4]}"#,
@@ -183,7 +183,7 @@ mod tests {
     }
 
     proptest! {
-        #[test]
+        #[bounded::test]
         fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = parse(&bytes);
         }

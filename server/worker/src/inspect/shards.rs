@@ -143,7 +143,7 @@ mod tests {
             .map_err(|failure| failure.message)
     }
 
-    #[test]
+    #[bounded::test]
     fn a_missing_part_of_the_weights_is_named() {
         let parts = [
             "model-00001-of-00002.safetensors",
@@ -154,7 +154,7 @@ mod tests {
         assert!(error.contains("Part 2"), "{error}");
     }
 
-    #[test]
+    #[bounded::test]
     fn a_single_file_is_found_among_others() {
         let all = [
             "model.safetensors",
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(chosen(&all), Ok(vec!["model.safetensors".into()]));
     }
 
-    #[test]
+    #[bounded::test]
     fn two_sets_without_an_index_are_refused() {
         let error = chosen(&[
             "model-00001-of-00001.safetensors",
@@ -179,7 +179,7 @@ mod tests {
         );
     }
 
-    #[test]
+    #[bounded::test]
     fn the_index_names_the_parts_whatever_their_names_are() {
         let directory = tempfile::tempdir().expect("a directory");
         let index = |map: &str| {
@@ -199,7 +199,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn pickled_weights_are_refused() {
         for name in [
             "pytorch_model.bin",

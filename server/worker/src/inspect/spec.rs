@@ -65,7 +65,7 @@ pub(super) fn choose_context_length(
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn weights_in_f32_stay_so_and_others_become_f16() {
         let choose = |asked, stored_as_f32| choose_dtype(asked, &TargetDevice::Cpu, stored_as_f32);
         assert_eq!(choose(DataType::Unspecified, true), DataType::F32);
@@ -73,7 +73,7 @@ mod tests {
         assert_eq!(choose(DataType::Bf16, true), DataType::Bf16);
     }
 
-    #[test]
+    #[bounded::test]
     fn the_context_is_never_longer_than_the_model_allows() {
         assert_eq!(choose_context_length(0, Some(256)).ok(), Some(Some(256)));
         assert_eq!(choose_context_length(100, Some(256)).ok(), Some(Some(100)));

@@ -43,7 +43,7 @@ mod tests {
         check(&fields).map_err(|failure| failure.message)
     }
 
-    #[test]
+    #[bounded::test]
     fn weights_that_are_stored_quantized_are_refused_by_the_name_of_the_method() {
         for method in [
             "bitsandbytes",
@@ -68,7 +68,7 @@ mod tests {
         assert!(checked(without_method).is_err());
     }
 
-    #[test]
+    #[bounded::test]
     fn a_quantization_that_is_null_or_empty_is_none() {
         for nothing in [json!(null), json!({})] {
             assert_eq!(checked(json!({FIELD: nothing})), Ok(()));

@@ -208,7 +208,7 @@ mod tests {
         TextSettings::read(&found, false).expect("settings").0
     }
 
-    #[test]
+    #[bounded::test]
     fn the_longest_text_of_a_tokenizer_config_above_a_mebibyte_is_read() {
         // As large as that of a real Gemma.
         let padding = "x".repeat(1_157_007);

@@ -276,14 +276,14 @@ mod tests {
         weights
     }
 
-    #[test]
+    #[bounded::test]
     fn matrices_but_the_embedding_are_quantized() {
         assert_eq!(weights(None).bytes_in_memory(2), (2560 + 256 + 2560) * 2);
         let q4k = Quantization::parse("q4k").ok();
         assert_eq!(weights(q4k).bytes_in_memory(2), (2560 + 256) * 2 + 10 * 144);
     }
 
-    #[test]
+    #[bounded::test]
     fn only_quantizing_takes_more_for_a_while() {
         assert_eq!(weights(None).bytes_while_quantized(2), 0);
         let q4k = Quantization::parse("q4k").ok();
@@ -332,7 +332,7 @@ mod tests {
     const EMBEDDING: u64 = 262_144 * 640;
     const LAYERS: u64 = 18 * (2 * 1024 * 640 + 2 * 256 * 640 + 3 * 2048 * 640);
 
-    #[test]
+    #[bounded::test]
     fn a_quantized_head_lies_beside_the_embedding_that_it_is_made_of() {
         // Blocks of 32 numbers take 34 bytes.
         let quantized = (EMBEDDING + LAYERS) / 32 * 34;
@@ -345,14 +345,14 @@ mod tests {
         assert!(weights.bytes_while_quantized(2) >= EMBEDDING * 4);
     }
 
-    #[test]
+    #[bounded::test]
     fn a_head_that_is_not_quantized_has_a_copy_in_prepared_weights() {
         let layers = LAYERS / 32 * 34;
         let weights = gemma("q8_0", tied(false));
         assert_eq!(weights.bytes_in_memory(4), 2 * EMBEDDING * 4 + layers);
     }
 
-    #[test]
+    #[bounded::test]
     fn without_quantization_a_head_that_is_the_embedding_takes_nothing() {
         let mut weights = gemma("", tied(true));
         assert_eq!(weights.bytes_in_memory(4), (EMBEDDING + LAYERS) * 4);
@@ -361,7 +361,7 @@ mod tests {
         assert_eq!(weights.bytes_in_memory(4), (EMBEDDING + LAYERS) * 4);
     }
 
-    #[test]
+    #[bounded::test]
     fn an_encoder_is_not_quantized() {
         let mut weights = gemma("q8_0", tied(true));
         weights.layout.unquantized = &["vision_tower."];

@@ -188,7 +188,7 @@ mod tests {
         EncodedImage::open(bytes)?.decode()
     }
 
-    #[test]
+    #[bounded::test]
     fn every_format_that_is_promised_is_decoded() {
         for format in [
             ImageFormat::Png,
@@ -203,7 +203,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn what_is_no_image_or_another_format_is_refused() {
         assert_eq!(decoded(b""), Err(ImageFault::Empty));
         assert_eq!(decoded(b"hello, world"), Err(ImageFault::NoImage));
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(decoded(&tiff), Err(ImageFault::Format("TIFF".into())));
     }
 
-    #[test]
+    #[bounded::test]
     fn every_beginning_and_every_changed_byte_ends_with_an_answer() {
         for format in [
             ImageFormat::Png,
@@ -246,7 +246,7 @@ mod tests {
         [&jpeg[..2], &[0xFF, 0xE1, 0, length], &exif, &jpeg[2..]].concat()
     }
 
-    #[test]
+    #[bounded::test]
     fn an_image_is_turned_as_the_camera_says() {
         let jpeg = encoded(40, 24, ImageFormat::Jpeg);
         let upright = decoded(&jpeg).expect("an image");
@@ -256,7 +256,7 @@ mod tests {
         assert_eq!(picture.decode(), Ok(upright.rotate90()));
     }
 
-    #[test]
+    #[bounded::test]
     fn sizes_are_refused_by_the_header_alone() {
         assert_eq!(check_size(0, 5), Err(ImageFault::NoPixels(0, 5)));
         assert_eq!(check_size(20_000, 1), Err(ImageFault::TooLarge(20_000, 1)));

@@ -71,7 +71,7 @@ mod tests {
         file
     }
 
-    #[test]
+    #[bounded::test]
     fn a_sample_covers_the_first_and_the_last_byte() {
         for length in [1, BLOCK, 3 * BLOCK + 1, 10 * BLOCK] {
             let mut bytes = vec![0u8; length];
@@ -84,7 +84,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn a_sample_of_nothing_is_no_error() {
         assert!(sample(&file(&[])).is_ok());
     }

@@ -177,7 +177,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn a_key_is_the_same_as_long_as_nothing_changes() {
         let model = TestModel::new();
         let key = model.key(DataType::F16, "q4k");
@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(key.len(), 64);
     }
 
-    #[test]
+    #[bounded::test]
     fn whatever_the_weights_depend_on_changes_the_key() {
         let model = TestModel::new();
         let key = model.key(DataType::F16, "q4k");
@@ -201,7 +201,7 @@ mod tests {
         assert_ne!(model.key(DataType::F16, "q4k"), other);
     }
 
-    #[test]
+    #[bounded::test]
     fn what_the_spec_says_changes_the_key_unless_it_is_known_not_to_change_weights() {
         let model = TestModel::new();
         let key = |spec: &ModelSpec| model.key_of("cpu", DataType::F16, "q4k", spec);
@@ -221,7 +221,7 @@ mod tests {
         assert_ne!(key(&unknown), plain);
     }
 
-    #[test]
+    #[bounded::test]
     fn a_change_that_keeps_size_and_time_changes_the_key() {
         let model = TestModel::new();
         let key = model.key(DataType::F16, "q4k");

@@ -142,7 +142,7 @@ pub(super) fn is_plain(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn names_that_lead_elsewhere_are_no_files_of_an_entry() {
         assert!(is_plain("weights-0.uqff"));
         assert!(is_plain("residual.safetensors"));
@@ -157,7 +157,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn a_changed_byte_is_noticed_whatever_the_time_says() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("a.uqff");

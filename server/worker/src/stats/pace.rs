@@ -151,7 +151,7 @@ mod tests {
         pace
     }
 
-    #[test]
+    #[bounded::test]
     fn the_mean_is_reported_and_the_best_decides_about_a_deadline() {
         let now = Instant::now();
         let pace = pace(&[(100, SECOND), (100, SECOND * 4), (100, SECOND)], now);
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(pace.too_slow(400, 400, SECOND * 3, now), None);
     }
 
-    #[test]
+    #[bounded::test]
     fn few_short_or_old_prompts_refuse_nobody() {
         let now = Instant::now();
         let asks = |pace: &PaceMeter, tokens, now| pace.too_slow(tokens, tokens, SECOND / 100, now);
@@ -180,7 +180,7 @@ mod tests {
         assert_eq!(tiny.to_message(), None);
     }
 
-    #[test]
+    #[bounded::test]
     fn a_pace_follows_the_last_requests() {
         let now = Instant::now();
         let mut pace = pace(&[(100, SECOND); 9], now);

@@ -26,7 +26,7 @@ fn call(name: &str, arguments: &str) -> (String, String) {
     (name.to_owned(), arguments.to_owned())
 }
 
-#[test]
+#[bounded::test]
 fn calls_between_tags_are_found_behind_text() {
     let text = "Let me see.\n<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"</tool_call>\"}}\n\
                 </tool_call>\n<tool_call>{\"name\": \"time\"}</tool_call>\n";
@@ -45,7 +45,7 @@ fn calls_between_tags_are_found_behind_text() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn a_last_tag_may_be_missing() {
     let text = "<tool_call>{\"name\": \"time\", \"arguments\": \"{\\\"zone\\\": 1}\"}";
     let (out, calls) = answer(ToolCallFormat::Tagged, false, &[text]);
@@ -55,7 +55,7 @@ fn a_last_tag_may_be_missing() {
     );
 }
 
-#[test]
+#[bounded::test]
 fn what_is_no_call_comes_out_as_text() {
     for text in [
         "a < b",
@@ -72,7 +72,7 @@ fn what_is_no_call_comes_out_as_text() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn an_opening_that_is_only_mentioned_holds_nothing_back() {
     let thought = "<think>I write it in <tool_call></tool_call> tags, <tool_call>{not this}</tool_call>.</think>\n";
     let text = format!("{thought}<tool_call>{{\"name\": \"time\"}}</tool_call>");
@@ -84,7 +84,7 @@ fn an_opening_that_is_only_mentioned_holds_nothing_back() {
     assert_eq!(out, "in <tool_call> tags");
 }
 
-#[test]
+#[bounded::test]
 fn arguments_are_found_under_the_names_of_all_notations() {
     for format in [
         ToolCallFormat::Tagged,
@@ -103,7 +103,7 @@ fn arguments_are_found_under_the_names_of_all_notations() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn references_of_a_schema_point_to_where_it_lies() {
     let function = Function {
         name: "f".to_owned(),
@@ -128,7 +128,7 @@ fn references_of_a_schema_point_to_where_it_lies() {
     );
 }
 
-#[test]
+#[bounded::test]
 fn a_list_of_calls_is_found() {
     let text = "[TOOL_CALLS] [{\"name\": \"time\", \"arguments\": {}}, {\"name\": \"weather\", \"arguments\": {\"a\": 1}}]";
     let (out, calls) = answer(ToolCallFormat::Listed, false, &[text]);
@@ -138,7 +138,7 @@ fn a_list_of_calls_is_found() {
     assert_eq!((out.as_str(), calls), ("[TOOL_CALLS] none", Vec::new()));
 }
 
-#[test]
+#[bounded::test]
 fn an_answer_that_is_an_object_is_a_call() {
     let text = "\n{\"name\": \"time\", \"parameters\": {\"b\": [1]}}; {\"name\": \"time\", \"parameters\": {}}";
     let (out, calls) = answer(ToolCallFormat::Bare, false, &["\n", &text[1..]]);
@@ -150,7 +150,7 @@ fn an_answer_that_is_an_object_is_a_call() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn behind_a_prompt_with_the_opening_the_answer_is_a_call() {
     let text = "{\"name\": \"time\", \"arguments\": {}}";
     for (format, text) in [
@@ -169,7 +169,7 @@ fn behind_a_prompt_with_the_opening_the_answer_is_a_call() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn ids_are_distinct() {
     let parser = ToolCallParser::new(ToolCallFormat::Bare, vec!["time".to_owned()], true);
     let id = || parser.call(json!({"name": "time"})).map(|call| call.id);
@@ -178,7 +178,7 @@ fn ids_are_distinct() {
     assert!(one.len() == ID && one.chars().all(|c| c.is_ascii_alphanumeric()));
 }
 
-#[test]
+#[bounded::test]
 fn a_schema_allows_one_call_of_one_of_the_functions() {
     let function = |name: &str| Function {
         name: name.to_owned(),
@@ -203,7 +203,7 @@ fn a_schema_allows_one_call_of_one_of_the_functions() {
     );
 }
 
-#[test]
+#[bounded::test]
 fn the_notation_is_that_of_the_template() {
     for (template, format) in [
         (

@@ -118,7 +118,7 @@ mod tests {
 
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn calls_share_what_there_is_and_come_in_their_order() {
         let memory = TextMemory::default();
         let never = CancellationToken::new();
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(memory.long.available_permits(), LONG_LIMIT / UNIT);
     }
 
-    #[test]
+    #[bounded::test]
     fn who_is_cancelled_waits_no_longer() {
         let memory = TextMemory::default();
         let never = CancellationToken::new();

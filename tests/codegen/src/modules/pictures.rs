@@ -26,7 +26,7 @@ fn levels(picture: &str) -> BTreeMap<String, usize> {
     levels
 }
 
-#[test]
+#[bounded::test]
 fn what_is_named_stands_below_in_the_pictures() -> Result<()> {
     let page = fs::read_to_string(workspace().join("ARCHITECTURE.md"))?;
     let (_, section) = page
@@ -55,7 +55,7 @@ fn what_is_named_stands_below_in_the_pictures() -> Result<()> {
     Ok(())
 }
 
-#[test]
+#[bounded::test]
 fn lines_without_a_name_part_the_levels_of_a_picture() {
     let first = format!("{:NAMES$}what these are", "  a   b_c");
     let found = levels(&format!("{first}\n  d\n    │\n  e\n"));

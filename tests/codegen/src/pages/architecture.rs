@@ -92,7 +92,7 @@ fn lock(line: &str) -> Option<&str> {
     words.next().filter(|_| is_declared)
 }
 
-#[test]
+#[bounded::test]
 fn a_lock_has_the_name_of_its_field_variable_or_type() {
     for (line, name) in [
         ("    models: Mutex<BTreeMap<ModelId, Model>>,", "models"),
@@ -115,7 +115,7 @@ fn a_lock_has_the_name_of_its_field_variable_or_type() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn the_tables_of_locks_have_those_of_the_sources_and_no_others() -> Result<()> {
     let mut locks = BTreeSet::new();
     for folder in FOLDERS {
@@ -157,7 +157,7 @@ fn all_tasks() -> Result<BTreeSet<(String, &'static str)>> {
     Ok(started)
 }
 
-#[test]
+#[bounded::test]
 fn the_table_of_tasks_has_the_tasks_of_the_server_and_no_others() -> Result<()> {
     let mut listed = BTreeSet::new();
     for (name, rest) in rows("\n## Tasks, and what happens when one dies\n")? {
@@ -174,7 +174,7 @@ fn the_table_of_tasks_has_the_tasks_of_the_server_and_no_others() -> Result<()> 
 /// What names a task or a thread of the worker.
 const WORKER_STARTERS: [&str; 2] = [".name(\"", ".critical(\""];
 
-#[test]
+#[bounded::test]
 fn the_table_of_a_workers_tasks_has_those_of_its_sources_and_no_others() -> Result<()> {
     let mut started = BTreeSet::new();
     for (_, text) in sources_without_tests("server/worker/src")? {
@@ -190,7 +190,7 @@ fn the_table_of_a_workers_tasks_has_those_of_its_sources_and_no_others() -> Resu
     Ok(())
 }
 
-#[test]
+#[bounded::test]
 fn a_test_has_each_task_panic() -> Result<()> {
     let mut suites = sources(&[SUITES])?;
     suites.retain(|(_, text)| text.contains("Failpoints"));
@@ -214,7 +214,7 @@ const ROOMS: [(&str, &[&str]); 3] = [
     ("\n## Rooms of the client\n", &["client/src"]),
 ];
 
-#[test]
+#[bounded::test]
 fn every_module_is_in_the_map_of_its_crate() -> Result<()> {
     for (heading, folders) in ROOMS {
         let section = section(heading)?;

@@ -6,7 +6,7 @@ use crate::sources::sources;
 /// Terms at most: what needs more of them needs other words.
 const MAX_TERMS: usize = 30;
 
-#[test]
+#[bounded::test]
 fn the_glossary_has_few_terms_in_order_and_no_unused_one() -> Result<()> {
     let page = fs::read_to_string(workspace().join("docs/glossary.md"))?;
     let rows = page.lines().filter_map(|line| line.strip_prefix("| "));

@@ -15,7 +15,7 @@ const WIDTH: usize = 120;
 /// Ends of names of files.
 const ENDS: &[&str] = &[".rs", ".proto", ".toml", ".md", ".py", ".sql", ".json"];
 
-#[test]
+#[bounded::test]
 fn a_part_is_replaced_and_the_rest_is_left() {
     let page = "# A\n<!-- begin x -->\nold\n<!-- end x -->\nB\n";
     let made = "# A\n<!-- begin x -->\n\nnew\n\n<!-- end x -->\nB\n";
@@ -24,7 +24,7 @@ fn a_part_is_replaced_and_the_rest_is_left() {
     assert_eq!(with_part(page, "y", "new"), None);
 }
 
-#[test]
+#[bounded::test]
 fn links_lead_somewhere() -> Result<()> {
     let mut links = 0;
     for (page, text) in all(&workspace())? {
@@ -43,7 +43,7 @@ fn links_lead_somewhere() -> Result<()> {
     Ok(())
 }
 
-#[test]
+#[bounded::test]
 fn prose_is_wrapped() -> Result<()> {
     for (page, text) in all(&workspace())? {
         let mut is_code = false;
@@ -57,7 +57,7 @@ fn prose_is_wrapped() -> Result<()> {
     Ok(())
 }
 
-#[test]
+#[bounded::test]
 fn files_that_the_maps_name_are_there() -> Result<()> {
     let root = workspace();
     let mut files = 0;
@@ -104,7 +104,7 @@ fn is_path(root: &Path, word: &str) -> bool {
     word.chars().all(is_plain) && (begins || ends) && word != ENGINE
 }
 
-#[test]
+#[bounded::test]
 fn commands_of_cargo_are_there() -> Result<()> {
     let root = workspace();
     let aliases = fs::read_to_string(root.join(".cargo/config.toml"))?;

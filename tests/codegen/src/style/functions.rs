@@ -154,20 +154,20 @@ fn lengths(text: &str) -> Vec<(String, usize)> {
     functions.map(|it| (it.name, it.lines)).collect()
 }
 
-#[test]
+#[bounded::test]
 fn blank_lines_and_comments_are_not_counted() {
     let text =
         "fn a() {\n    one();\n\n    // Why.\n    /* and\n so /* on */ */\n    two(); // both\n}\n";
     assert_eq!(lengths(text), [("a".to_owned(), 2)]);
 }
 
-#[test]
+#[bounded::test]
 fn the_lines_of_a_text_are_counted() {
     let text = "fn a() {\n    b(\"\n// {\n\n  }\");\n}";
     assert_eq!(lengths(text), [("a".to_owned(), 3)]);
 }
 
-#[test]
+#[bounded::test]
 fn braces_of_comments_and_literals_are_none() {
     let text = r##"
 fn a<'a>() { // }
@@ -180,7 +180,7 @@ fn b() {}
     assert_eq!(lengths(text), [("a".to_owned(), 3), ("b".to_owned(), 0)]);
 }
 
-#[test]
+#[bounded::test]
 fn functions_within_others_are_found_and_those_without_a_body_are_not() {
     let text = "trait T { fn a(it: [u8; 2]) -> u8; }\nmacro_rules! m { () => { fn $b(f: fn(u8)) {\n fn c() { }\n} } }";
     let found = functions(text);

@@ -22,7 +22,7 @@ pub(crate) fn kv_cache(text: &str) -> Result<Size, String> {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn a_cache_size_is_bytes_or_a_share() {
         assert_eq!(kv_cache("4GiB"), Ok(Size::Bytes(4 << 30)));
         assert_eq!(kv_cache("1048576"), Ok(Size::Bytes(1 << 20)));

@@ -334,7 +334,7 @@ mod tests {
         Some(json.as_object()?.keys().cloned().collect())
     }
 
-    #[test]
+    #[bounded::test]
     fn every_flag_sets_a_field_and_every_field_has_a_flag_or_is_known_to_have_none() {
         // Whole specs, and what only says more of another flag.
         let others = ["spec", "file", "revision", "hub-file", "no-adapters"];

@@ -24,7 +24,7 @@ mod tests {
 
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn a_token_is_one_line() {
         let top = |text: &str, share: f32| TopLogprob {
             token_id: 0,

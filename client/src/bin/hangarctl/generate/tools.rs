@@ -50,7 +50,7 @@ pub(super) fn line(call: &ToolCall) -> String {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn functions_are_given_as_hangar_or_openai_have_them() {
         let text = r#"[{"name": "time"},
             {"type": "function", "function": {"name": "weather", "description": "Tells it.", "strict": true,
@@ -63,7 +63,7 @@ mod tests {
         assert_eq!(tools[1].description, "Tells it.");
     }
 
-    #[test]
+    #[bounded::test]
     fn what_is_no_list_of_functions_is_refused() {
         for text in [
             "",

@@ -45,7 +45,7 @@ pub(super) fn cache(cache: &CacheInfo) -> String {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn what_is_not_known_is_left_out() {
         let mut known = DeviceInfo {
             name: "G".to_owned(),

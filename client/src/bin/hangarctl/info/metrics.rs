@@ -91,7 +91,7 @@ mod tests {
         found.map(|(_, value)| value.clone()).unwrap_or_default()
     }
 
-    #[test]
+    #[bounded::test]
     fn the_last_minute_is_printed_beside_the_total() {
         let minute = UsageSample {
             requests: 4,

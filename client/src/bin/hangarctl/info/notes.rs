@@ -69,7 +69,7 @@ pub(super) fn learned(facts: &LearnedFacts) -> String {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn a_model_that_is_as_it_should_be_has_no_notes() {
         let mut model = ModelInfo::default();
         assert_eq!(notes(&model), "");
@@ -79,7 +79,7 @@ mod tests {
         assert_eq!(notes(&model), "");
     }
 
-    #[test]
+    #[bounded::test]
     fn a_pace_is_printed_as_far_as_it_was_measured() {
         let mut facts = LearnedFacts::default();
         assert_eq!(learned(&facts), "");
@@ -88,7 +88,7 @@ mod tests {
         assert_eq!(learned(&facts), "reads 12.3 tokens/s");
     }
 
-    #[test]
+    #[bounded::test]
     fn what_differs_from_what_was_asked_for_is_noted() {
         let mut model = ModelInfo {
             holders: vec!["a".to_owned(), "b".to_owned()],

@@ -169,7 +169,7 @@ fn possible(harness: &ModelHarness, state: &State, event: &Event) -> bool {
     }
 }
 
-#[test]
+#[bounded::test]
 fn every_state_is_reached_and_every_event_has_a_meaning() {
     let mut runner = TestRunner::deterministic();
     let (mut reached, mut events) = (HashSet::new(), HashSet::new());
@@ -196,7 +196,7 @@ fn every_state_is_reached_and_every_event_has_a_meaning() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
-    #[test]
+    #[bounded::test]
     fn random_sequences_keep_the_invariants_and_end_unloaded(events in any_events()) {
         let mut harness = ModelHarness::default();
         let mut state = State::Unloaded;
@@ -217,7 +217,7 @@ proptest! {
         prop_assert!(!harness.worker && !harness.slot && harness.open.is_empty());
     }
 
-    #[test]
+    #[bounded::test]
     fn impossible_events_are_rejected_without_a_panic(events in any_events()) {
         let mut state = State::Unloaded;
         for event in events {

@@ -61,7 +61,7 @@ fn wrong(paths: &[&str]) -> Vec<(String, String)> {
     }
 }
 
-#[test]
+#[bounded::test]
 fn only_what_the_mask_names_is_changed() {
     let given = entry(ModelSpec {
         display_name: "new".to_owned(),
@@ -76,7 +76,7 @@ fn only_what_the_mask_names_is_changed() {
     });
 }
 
-#[test]
+#[bounded::test]
 fn a_field_far_below_is_changed_alone() {
     let sampling = Sampling {
         temperature: Some(0.0),
@@ -97,7 +97,7 @@ fn a_field_far_below_is_changed_alone() {
     });
 }
 
-#[test]
+#[bounded::test]
 fn what_is_named_and_not_given_is_cleared() {
     let nothing = entry(ModelSpec::default());
     changed(&["spec.display_name"], &nothing, |spec| {
@@ -121,7 +121,7 @@ fn what_is_named_and_not_given_is_cleared() {
     assert_eq!(apply(&["spec"], &v1::Model::default()).spec, None);
 }
 
-#[test]
+#[bounded::test]
 fn one_source_takes_the_place_of_another() {
     let given = entry(ModelSpec {
         source: Some(ModelSource {
@@ -136,7 +136,7 @@ fn one_source_takes_the_place_of_another() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn paths_that_cannot_be_changed_are_all_named() {
     let bad = [
         "spec.colour",
@@ -169,7 +169,7 @@ fn paths_that_cannot_be_changed_are_all_named() {
     assert_eq!(found[5].1, "model_id is never changed");
 }
 
-#[test]
+#[bounded::test]
 fn a_mask_is_required_and_bounded() {
     assert_eq!(wrong(&[])[0].0, "update_mask");
     assert_eq!(wrong(&["spec"; MAX_PATHS + 1])[0].0, "update_mask");

@@ -69,7 +69,7 @@ fn refusal(kind: CatalogRefusalKind) -> Row {
     }
 }
 
-#[test]
+#[bounded::test]
 fn every_refusal_of_the_catalog_has_its_code_and_reason() {
     for &kind in CatalogRefusalKind::VARIANTS {
         let (refusal, code, reason, expected) = refusal(kind);
@@ -82,7 +82,7 @@ fn every_refusal_of_the_catalog_has_its_code_and_reason() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn a_name_that_is_taken_and_a_disk_that_is_full_are_the_subjects_of_their_errors() {
     let of = |kind| {
         let (refusal, code, reason, _) = refusal(kind);
@@ -105,7 +105,7 @@ fn check_each(errors: impl IntoIterator<Item = (ApiError, Code, &'static str)>) 
     }
 }
 
-#[test]
+#[bounded::test]
 fn failures_of_the_storage_have_their_codes_and_reasons() {
     let failed = StorageError::Failed("the secret cause".to_owned());
     check_each([
@@ -114,7 +114,7 @@ fn failures_of_the_storage_have_their_codes_and_reasons() {
     ]);
 }
 
-#[test]
+#[bounded::test]
 fn refused_registrations_have_their_codes_and_reasons() {
     let exhausted = Code::ResourceExhausted;
     check_each([
@@ -137,7 +137,7 @@ fn refused_registrations_have_their_codes_and_reasons() {
     ]);
 }
 
-#[test]
+#[bounded::test]
 fn refused_updates_have_their_codes_and_reasons() {
     let update = |error| RegistryError::Update(id("m"), error).into();
     check_each([
@@ -164,7 +164,7 @@ fn refused_updates_have_their_codes_and_reasons() {
     ]);
 }
 
-#[test]
+#[bounded::test]
 fn refused_deletions_have_their_codes_and_reasons() {
     let delete = |error| RegistryError::Delete(id("m"), error).into();
     let aliased = DeleteError::Aliased(vec![id("a")]);

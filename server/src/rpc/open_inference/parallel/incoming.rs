@@ -255,7 +255,7 @@ mod tests {
         (waiting, count - waiting)
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn requests_beyond_those_that_may_wait_are_refused() {
         assert_eq!(read(10, 0).await, (10, 0));
         assert_eq!(
@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(read(2, 2 * most).await, (1, 1), "a single one always waits");
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn nothing_is_read_behind_an_error() {
         let broken = stream::iter([Err(Status::internal("broken"))]);
         let requests = requests(3, 0).chain(broken);
@@ -292,7 +292,7 @@ mod tests {
         assert!(incoming.waiting.recv().await.is_none());
     }
 
-    #[tokio::test]
+    #[bounded::test]
     async fn reading_ends_when_nobody_wants_more() {
         let (incoming, reading) = incoming(stream::pending(), memory());
         drop(incoming);

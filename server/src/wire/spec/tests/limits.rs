@@ -96,7 +96,7 @@ pub(super) fn refused(spec: &DynamicMessage) -> BTreeSet<String> {
         .collect()
 }
 
-#[test]
+#[bounded::test]
 fn whatever_can_be_long_is_refused_when_it_is() {
     let spec = dynamic(&full());
     assert!(refused(&spec).is_empty());

@@ -57,7 +57,7 @@ fn at_ends(value: &Value, at: &str) -> Vec<(String, Value)> {
     changed
 }
 
-#[test]
+#[bounded::test]
 fn whatever_is_a_number_has_a_range_or_is_known_to_have_none() {
     let mut has_range = BTreeMap::new();
     for (path, value) in at_ends(&Value::Message(dynamic(&full())), "") {

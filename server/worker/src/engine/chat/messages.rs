@@ -151,7 +151,7 @@ mod tests {
         message.value(form).to_string()
     }
 
-    #[test]
+    #[bounded::test]
     fn a_message_has_what_was_given_in_one_order() {
         let message = ChatMessage {
             role: "assistant".into(),
@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(shown(&message, Content::None, ContentForm::Both), expected);
     }
 
-    #[test]
+    #[bounded::test]
     fn reasoning_goes_to_templates_under_each_name_that_they_use() {
         let message = ChatMessage {
             role: "assistant".into(),
@@ -182,7 +182,7 @@ mod tests {
         );
     }
 
-    #[test]
+    #[bounded::test]
     fn content_has_the_form_that_the_template_takes() {
         let message = ChatMessage {
             role: "user".into(),

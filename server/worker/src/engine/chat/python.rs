@@ -129,7 +129,7 @@ mod tests {
     use super::*;
     use crate::engine::chat::value::value;
 
-    #[test]
+    #[bounded::test]
     fn floats_are_written_as_python_writes_them() {
         for (number, written) in [
             (1.0, "1.0"),
@@ -146,7 +146,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn values_are_written_as_python_writes_them() {
         let given =
             json!({"b": [1, 2.0, true, null, "it's"], "a": {"x": "\n\"é\u{200b}"}, "c": []});

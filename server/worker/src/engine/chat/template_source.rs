@@ -314,7 +314,7 @@ impl TemplateTag<'_> {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn jinja_that_the_library_has_is_not_rewritten() {
         for source in [
             "{% if a % 2 == 0 %}{{ '%s' }}{% endif %}",
@@ -328,14 +328,14 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn adding_to_a_text_marked_safe_is_an_error() {
         for source in ["{{- x|safe + y -}}", "{% set z = (a + b)|e %}"] {
             assert!(rewritten(source).contains("raise_exception"), "{source}");
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn jinja_that_the_library_lacks_is_rewritten() {
         for (source, expected) in [
             (

@@ -49,7 +49,7 @@ fn message(role: &str, content: &str) -> ChatMessage {
     }
 }
 
-#[test]
+#[bounded::test]
 fn a_conversation_is_rendered() {
     let chat = chat(
         "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}\n{% endfor %}\
@@ -60,7 +60,7 @@ fn a_conversation_is_rendered() {
     assert_eq!(prompt, Ok("<s>[user]a <b>\n[assistant]".into()));
 }
 
-#[test]
+#[bounded::test]
 fn nothing_is_written_for_one_who_has_gone() {
     let endless = "{% if begin %}{% for a in range(1000) %}{% for b in range(1000) %}{% for c in range(1000) %}\
                    {{ a }}{% endfor %}{% endfor %}{% endfor %}{% endif %}";
@@ -70,7 +70,7 @@ fn nothing_is_written_for_one_who_has_gone() {
     assert!(chat.render(&[], &[], &begin, &cancelled).is_err());
 }
 
-#[test]
+#[bounded::test]
 fn options_take_precedence_and_nothing_else_is_defined() {
     let chat = chat(
         "{{ bos_token }}{{ add_generation_prompt }}{% for it in [enable_thinking, reasoning_effort, date_string] %}\
@@ -93,14 +93,14 @@ fn options_take_precedence_and_nothing_else_is_defined() {
     );
 }
 
-#[test]
+#[bounded::test]
 fn a_broken_template_is_an_error_with_its_cause() {
     let error = chat("{% for x in %}").expect_err("broken");
     assert!(error.contains("broken"), "{error}");
     assert!(given("").is_err());
 }
 
-#[test]
+#[bounded::test]
 fn what_a_template_raises_is_the_message_of_the_error() {
     let chat = chat("{% if messages[0].role != 'user' %}{{ raise_exception('no') }}{% endif %}")
         .expect("a template");
@@ -108,7 +108,7 @@ fn what_a_template_raises_is_the_message_of_the_error() {
     assert!(error.is_err_and(|e| e.starts_with("no")));
 }
 
-#[test]
+#[bounded::test]
 fn marks_of_generation_cut_white_space_and_nothing_else() {
     let chat = chat("a {%- generation -%} {{ messages[0].content }} {%- endgeneration -%} b")
         .expect("a template");
@@ -116,7 +116,7 @@ fn marks_of_generation_cut_white_space_and_nothing_else() {
     assert_eq!(prompt, Ok("axb".into()));
 }
 
-#[test]
+#[bounded::test]
 fn a_template_that_wants_a_system_message_takes_conversations_with_one() {
     let source = "{% if messages[0].role != 'system' %}{{ raise_exception('a system message is needed') }}\
                   {% endif %}{{ messages[1].content }}";
@@ -128,7 +128,7 @@ fn a_template_that_wants_a_system_message_takes_conversations_with_one() {
     assert!(given("{{ raise_exception('never') }}").is_err());
 }
 
-#[test]
+#[bounded::test]
 fn what_a_template_says_is_not_too_long() {
     let chat = chat("{{ raise_exception('bad: ' ~ messages[0].content) }}").expect("a template");
     let error = render(&chat, &[message("user", &"x".repeat(100_000))], &[]);
@@ -188,14 +188,14 @@ const PYTHON: &[(&str, &str)] = &[
     ("{{ dict(b=1, a=2) }}", "{'b': 1, 'a': 2}"),
 ];
 
-#[test]
+#[bounded::test]
 fn templates_have_the_methods_of_python() {
     for (source, expected) in PYTHON {
         assert_eq!(written(source), Ok((*expected).into()), "{source}");
     }
 }
 
-#[test]
+#[bounded::test]
 fn what_is_an_error_in_python_is_one_in_templates() {
     for source in [
         "{% for x in none %}{% endfor %}",
@@ -210,7 +210,7 @@ fn what_is_an_error_in_python_is_one_in_templates() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn json_is_written_as_python_writes_it() {
     let chat = chat("{{ tools[0]|tojson }}").expect("a template");
     let tool = json!({"b": [1.0, 1e20, null], "a": {"x": "<&'é\u{1}\""}, "e": [], "f": {}});
@@ -234,7 +234,7 @@ fn json_is_written_as_python_writes_it() {
     );
 }
 
-#[test]
+#[bounded::test]
 fn tools_calls_and_results_are_rendered() {
     let chat = chat(
         "{% if tools %}{{ tools[0].function.name }}|{% endif %}{% for m in messages %}{{ m.role }}:\
@@ -264,7 +264,7 @@ fn tools_calls_and_results_are_rendered() {
     );
 }
 
-#[test]
+#[bounded::test]
 fn the_template_named_default_is_used_and_another_with_tools() {
     let templates = json!([
         {"name": "tool_use", "template": "tools"},
@@ -285,7 +285,7 @@ fn the_template_named_default_is_used_and_another_with_tools() {
     assert!(none.contains("rag"), "{none}");
 }
 
-#[test]
+#[bounded::test]
 fn a_template_gets_content_in_the_form_that_it_takes() {
     let parts = Content::Parts(vec![
         MessagePart::Image("<img>"),

@@ -49,7 +49,7 @@ fn exactly(names: &[String]) -> String {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn the_expression_is_for_whole_names() {
         let names = ["model.layers.1.q".to_owned(), "model.layers.2.q".to_owned()];
         assert_eq!(

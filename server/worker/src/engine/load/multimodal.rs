@@ -82,7 +82,7 @@ pub(super) fn text_topology(to: IsqType) -> Result<Topology, Failure> {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn all_matrices_of_a_text_model_are_quantized_and_nothing_else_of_its_layers() {
         for to in [IsqType::Q4K, IsqType::Q8_0] {
             let topology = text_topology(to).expect("a topology");

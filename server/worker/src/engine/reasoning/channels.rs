@@ -210,7 +210,7 @@ mod tests {
         ),
     ];
 
-    #[test]
+    #[bounded::test]
     fn channels_tell_what_is_thought_from_what_is_said() {
         for (prompt, answer, reasoning, text) in CASES {
             for length in 1..=answer.len() {

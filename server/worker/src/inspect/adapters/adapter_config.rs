@@ -187,7 +187,7 @@ mod tests {
         AdapterConfig::from_fields(config.as_object().expect("an object"))
     }
 
-    #[test]
+    #[bounded::test]
     fn a_plain_adapter_is_read() {
         let config = read(json!({})).expect("a plain adapter");
         assert_eq!((config.rank, config.scale), (16, 0.5));
@@ -197,13 +197,13 @@ mod tests {
         assert!(!config.partial);
     }
 
-    #[test]
+    #[bounded::test]
     fn rank_stabilised_adapters_get_their_scale() {
         let config = read(json!({"use_rslora": true})).expect("known");
         assert_eq!((config.rank, config.scale), (16, 2.0));
     }
 
-    #[test]
+    #[bounded::test]
     fn what_the_engine_would_leave_out_is_refused_by_name() {
         for (change, word) in [
             (json!({"use_dora": true}), "DoRA"),
@@ -227,7 +227,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn unusable_numbers_are_refused() {
         for change in [
             json!({"r": 0}),
@@ -245,7 +245,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn patterns_and_parts_are_left_to_the_weights() {
         assert_eq!(
             read(json!({"target_modules": ".*q_proj"})).map(|config| config.targets),

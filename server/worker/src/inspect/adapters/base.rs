@@ -92,7 +92,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn only_matrices_between_embedding_and_head_are_merged() {
         let mut base = BaseMatrices::default();
         base.add("model.embed_tokens.weight", &[10, 4]);
@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(base.matrix("lm_head"), Some((10, 4)));
     }
 
-    #[test]
+    #[bounded::test]
     fn what_the_engine_does_not_merge_into_is_refused() {
         assert!(check(&model("Qwen3ForCausalLM")).is_ok());
         let mixture = "Qwen3MoeForCausalLM";

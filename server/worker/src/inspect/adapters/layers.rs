@@ -220,7 +220,7 @@ mod tests {
         [pair(Q), pair("model.layers.1.self_attn.q_proj")].concat()
     }
 
-    #[test]
+    #[bounded::test]
     fn an_adapter_that_fits_is_taken_with_and_without_the_prefix() {
         let mut tensors = both();
         for _ in 0..2 {
@@ -233,7 +233,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn a_layer_that_does_not_fit_is_refused_by_name() {
         let with = |extra: Vec<SafetensorsTensor>| [both(), extra].concat();
         let mut other_type = both();
@@ -262,7 +262,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn shapes_follow_from_the_rank_and_the_model() {
         for (rank, tensors) in [
             (3, both()),
@@ -278,7 +278,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn targets_and_tensors_belong_together() {
         let other = AdapterConfig {
             targets: Some(vec!["v_proj".into()]),

@@ -34,7 +34,7 @@ impl Limits {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn a_prompt_that_is_handed_over_in_pieces_stays_on_its_side_of_the_switch() {
         let limits = Limits {
             rope_switch: Some(64),

@@ -32,7 +32,7 @@ fn refusal(architecture: &str, more: Value) -> String {
     translated(architecture, more).expect_err("refused")
 }
 
-#[test]
+#[bounded::test]
 fn both_forms_of_rotations_are_read() {
     let of = |more| translated("LlamaForCausalLM", more).expect("fields").fields;
     let new = json!({"rope_parameters": {"rope_type": "linear", "rope_theta": 5e5, "factor": 2.0}});
@@ -49,7 +49,7 @@ fn both_forms_of_rotations_are_read() {
     );
 }
 
-#[test]
+#[bounded::test]
 fn rotations_that_the_engine_lacks_are_refused_by_name() {
     let yarn = json!({"rope_type": "yarn", "factor": 4.0});
     for field in ["rope_scaling", "rope_parameters"] {
@@ -61,7 +61,7 @@ fn rotations_that_the_engine_lacks_are_refused_by_name() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn what_the_engine_leaves_out_is_refused_by_name() {
     for (field, value) in [
         ("attention_bias", json!(true)),
@@ -73,7 +73,7 @@ fn what_the_engine_leaves_out_is_refused_by_name() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn gelu_of_the_first_gemma_is_its_approximation() {
     let of = |architecture, field: &str| {
         let fields = translated(architecture, json!({field: "gelu"})).expect("fields");
@@ -84,7 +84,7 @@ fn gelu_of_the_first_gemma_is_its_approximation() {
     assert_eq!(of("LlamaForCausalLM", "hidden_act"), "gelu");
 }
 
-#[test]
+#[bounded::test]
 fn tokens_that_see_those_after_them_are_refused() {
     for architecture in ["LlamaForCausalLM", "Qwen3ForCausalLM", "Gemma3ForCausalLM"] {
         for off in [json!(false), Value::Null] {
@@ -95,7 +95,7 @@ fn tokens_that_see_those_after_them_are_refused() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn layers_without_positions_are_those_of_the_list() {
     let of = |more| translated("SmolLM3ForCausalLM", more);
     let listed = of(json!({"no_rope_layers": [0, 1]})).expect("fields");
@@ -106,13 +106,13 @@ fn layers_without_positions_are_those_of_the_list() {
     assert!(error.contains("no_rope_layers"), "{error}");
 }
 
-#[test]
+#[bounded::test]
 fn fields_that_nobody_uses_may_hold_anything() {
     let odd = json!({"time_step_limit": null, "sp": {"a": [1e300]}, "router": "x", "attention_dropout": "?"});
     assert!(translated("LlamaForCausalLM", odd).is_ok());
 }
 
-#[test]
+#[bounded::test]
 fn heads_of_their_own_width_are_computed_by_mistral() {
     let fields = translated("LlamaForCausalLM", json!({"head_dim": 32}))
         .expect("fields")
@@ -124,7 +124,7 @@ fn heads_of_their_own_width_are_computed_by_mistral() {
     );
 }
 
-#[test]
+#[bounded::test]
 fn refusals_name_the_architecture_of_the_file() {
     for more in [
         json!({"attention_bias": true}),
@@ -137,7 +137,7 @@ fn refusals_name_the_architecture_of_the_file() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn windows_bound_what_is_computed_at_once() {
     let of = |name, more| translated(name, more).expect("fields").limits;
     assert_eq!(of("MistralForCausalLM", json!({})).max_prefill, Some(4096));
@@ -152,7 +152,7 @@ fn windows_bound_what_is_computed_at_once() {
     assert_eq!(of("Qwen2ForCausalLM", off), Limits::default());
 }
 
-#[test]
+#[bounded::test]
 fn a_window_of_qwens_that_is_turned_on_has_a_width_where_none_is_said() {
     let on = json!({"use_sliding_window": true, "max_window_layers": 0});
     let limits = |name| translated(name, on.clone()).expect("fields").limits;
@@ -164,7 +164,7 @@ fn a_window_of_qwens_that_is_turned_on_has_a_width_where_none_is_said() {
     assert_eq!(without.limits, Limits::default());
 }
 
-#[test]
+#[bounded::test]
 fn the_length_of_the_first_training_is_that_of_the_whole_if_it_is_said() {
     let rope = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
         "original_max_position_embeddings": 64});
@@ -184,7 +184,7 @@ fn granite(more: Value) -> Result<Map<String, Value>, String> {
     translated("GraniteMoeHybridForCausalLM", whole).map(|it| it.fields)
 }
 
-#[test]
+#[bounded::test]
 fn layers_of_granite_are_those_that_either_name_lists() {
     let of = |more| granite(more).expect("fields")["layer_types"].clone();
     assert_eq!(of(json!({})), json!(["mamba", "mamba"]));
@@ -197,7 +197,7 @@ fn layers_of_granite_are_those_that_either_name_lists() {
     assert_eq!(of(both), json!(["attention", "mamba"]));
 }
 
-#[test]
+#[bounded::test]
 fn heads_of_mamba_have_the_width_that_is_left_to_them() {
     let of = |more| granite(more).expect("fields")["mamba_d_head"].clone();
     assert_eq!(of(json!({})), 16);
@@ -205,7 +205,7 @@ fn heads_of_mamba_have_the_width_that_is_left_to_them() {
     assert_eq!(of(json!({"mamba_d_head": 8})), 8);
 }
 
-#[test]
+#[bounded::test]
 fn steps_in_time_have_no_limit_or_are_refused() {
     for unbounded in [
         json!([0.0, null]),
@@ -220,7 +220,7 @@ fn steps_in_time_have_no_limit_or_are_refused() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn layers_in_another_order_are_refused() {
     let types = json!({"use_sliding_window": true, "sliding_window": 16,
         "layer_types": ["sliding_attention", "full_attention"]});
@@ -233,7 +233,7 @@ fn half(architecture: &str, more: Value) -> Result<TranslatedConfig, String> {
         .map_err(|failure| failure.message)
 }
 
-#[test]
+#[bounded::test]
 fn text_halves_are_what_the_reference_has_or_refused() {
     let gemma = "Gemma3ForConditionalGeneration";
     let window = half(gemma, json!({"sliding_window": 16})).expect("fields");
@@ -277,7 +277,7 @@ fn embedding(architecture: &str, more: Value) -> Result<TranslatedConfig, String
         .map_err(|failure| failure.message)
 }
 
-#[test]
+#[bounded::test]
 fn embedding_models_of_qwen_are_read_whole() {
     for (field, value) in [
         ("rope_scaling", json!({"rope_type": "yarn", "factor": 4.0})),
@@ -303,7 +303,7 @@ fn embedding_models_of_qwen_are_read_whole() {
     assert_eq!(on.limits.as_one_prefill().max_sequence, Some(16));
 }
 
-#[test]
+#[bounded::test]
 fn embedding_models_of_gemma_see_to_both_sides() {
     let of = |more: Value| {
         let both = json!({"use_bidirectional_attention": true, "sliding_window": 512});
@@ -327,7 +327,7 @@ fn embedding_models_of_gemma_see_to_both_sides() {
     assert!(of(json!({"layer_types": [full, slides]})).is_err());
 }
 
-#[test]
+#[bounded::test]
 fn tensors_are_named_as_they_are_in_files() {
     let names = |known: Option<&'static Architecture>, looks_ahead: bool| {
         let known = known.expect("a known one");
@@ -357,7 +357,7 @@ fn tensors_are_named_as_they_are_in_files() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn the_reference_has_a_model_of_every_architecture() {
     let path = concat!(
         env!("CARGO_MANIFEST_DIR"),
@@ -378,7 +378,7 @@ fn the_reference_has_a_model_of_every_architecture() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn every_architecture_names_its_tensors() {
     for architecture in table::all() {
         let more = json!({"layer_types": ["attention", "attention"], "tie_word_embeddings": true,

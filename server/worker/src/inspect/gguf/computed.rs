@@ -197,7 +197,7 @@ fn refused(what: &str, architecture: &str) -> Failure {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn tensors_that_change_the_computation_are_read_or_refused() {
         for (name, architecture, read) in [
             ("blk.0.attn_q.weight", "llama", true),
@@ -219,7 +219,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn matrices_that_the_engine_fails_at_are_named() {
         let wrong = |architecture: &str, kind: &str, head: bool| {
             let tensors = [
@@ -243,7 +243,7 @@ mod tests {
         assert!(named(wrong("starcoder2", "Q8_0", false), "output.weight"));
     }
 
-    #[test]
+    #[bounded::test]
     fn keys_that_change_the_computation_are_refused_by_name() {
         let check = |key: &str, value| {
             let mut header = Header::default();

@@ -171,7 +171,7 @@ mod tests {
         eog.ids.iter().map(text).collect()
     }
 
-    #[test]
+    #[bounded::test]
     fn ends_are_those_that_keys_name_and_those_that_texts_tell() {
         let texts = ["a", "<|eot_id|>", "b", "<|fim_pad|>", "</s>"];
         let found = eog_texts(&texts, &[("eos_token_id", 0)]);
@@ -180,7 +180,7 @@ mod tests {
         assert_eq!(eog_texts(&texts, &keys), ["a", "b", "<|eot_id|>", "</s>"]);
     }
 
-    #[test]
+    #[bounded::test]
     fn the_end_of_a_message_is_none_where_others_end_an_answer() {
         let harmony = ["<|end|>", "<|return|>", "<|call|>"];
         assert_eq!(eog_texts(&harmony, &[]), ["<|return|>", "<|call|>"]);
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(eog_texts(&gemma, &[]), ["<eos>", "<|tool_response>"]);
     }
 
-    #[test]
+    #[bounded::test]
     fn a_tokens_text_says_whether_it_is_a_control_token() {
         let texts = [
             "<|end|>",

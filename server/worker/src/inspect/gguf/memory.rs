@@ -49,7 +49,7 @@ fn in_f32(tensor: &GgufTensor) -> u64 {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn what_is_not_a_quantized_matrix_becomes_f32() {
         let embedding = GgufTensor::new(EMBEDDING, "Q8_0", &[32, 10], 340);
         let matrix = GgufTensor::new("blk.0.ffn_up.weight", "Q8_0", &[32, 4], 136);

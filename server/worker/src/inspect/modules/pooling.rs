@@ -147,7 +147,7 @@ mod tests {
         config
     }
 
-    #[test]
+    #[bounded::test]
     fn both_forms_are_read_and_the_engine_gets_the_older() {
         for (mode, flag, pooling) in [
             ("mean", "pooling_mode_mean_tokens", Pooling::Mean),
@@ -163,7 +163,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn what_is_not_said_is_as_the_library_has_it() {
         assert_eq!(
             read(&json!({"word_embedding_dimension": 8})),
@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(read(&last), Ok(Pooling::LastToken));
     }
 
-    #[test]
+    #[bounded::test]
     fn pooling_other_than_in_one_mode_of_the_engine_is_refused() {
         for (field, value, word) in [
             ("pooling_mode_lasttoken", json!(true), "mean and lasttoken"),

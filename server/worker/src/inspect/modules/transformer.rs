@@ -144,7 +144,7 @@ mod tests {
         })
     }
 
-    #[test]
+    #[bounded::test]
     fn the_longest_text_is_that_of_the_library_else_of_the_tokenizer() {
         let longest = |files: &[_], of_tokenizer| {
             let settings = read_with(files, of_tokenizer).expect("settings");
@@ -165,7 +165,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn what_changes_texts_is_refused_by_name() {
         for (name, value) in [
             ("do_lower_case", json!(true)),
@@ -182,7 +182,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn a_prompt_before_every_text_is_refused() {
         let prompts = json!({"query": "Find: ", "document": ""});
         let of = |name: Value| {

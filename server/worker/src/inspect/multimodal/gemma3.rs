@@ -151,7 +151,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn patches_are_pooled_evenly() {
         assert_eq!(patches(&config(896, 14, 256)).ok(), Some(64 * 64));
         assert_eq!(patches(&config(32, 8, 4)).ok(), Some(16));

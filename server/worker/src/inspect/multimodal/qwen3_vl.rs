@@ -153,7 +153,7 @@ mod tests {
         sizing(&VISION, &preprocessor).ok()
     }
 
-    #[test]
+    #[bounded::test]
     fn the_limits_are_those_of_the_file_up_to_our_own() {
         let sizes = json!({"shortest_edge": 65_536, "longest_edge": 16_777_216});
         let own = json!({

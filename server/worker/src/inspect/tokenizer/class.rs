@@ -239,7 +239,7 @@ mod tests {
         Class::of(&Map::new(), &sidecars)
     }
 
-    #[test]
+    #[bounded::test]
     fn classes_that_are_not_made_here_are_refused_by_name() {
         for name in ["BertTokenizerFast", "ByT5Tokenizer", "T5Tokenizer"] {
             let error = of("llama", json!({"tokenizer_class": name})).expect_err("no such class");
@@ -248,7 +248,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn a_class_is_not_looked_at_where_the_type_of_the_model_says_which_it_is() {
         for (model_type, class) in [
             ("mistral", Class::AsWritten),
@@ -260,7 +260,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[bounded::test]
     fn code_of_its_own_is_refused_where_transformers_would_ask_for_it() {
         let code = json!({"AutoTokenizer": ["own.OwnTokenizer", null]});
         let named = |name| json!({"tokenizer_class": name, "auto_map": code});

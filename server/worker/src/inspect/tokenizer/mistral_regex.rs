@@ -84,7 +84,7 @@ fn is_before_5(version: &str) -> bool {
 mod tests {
     use super::*;
 
-    #[test]
+    #[bounded::test]
     fn previews_of_version_5_are_before_it() {
         for version in [
             "4.57.3",

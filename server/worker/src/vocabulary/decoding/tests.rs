@@ -125,7 +125,7 @@ fn pieces(tokenizer: &Tokenizer, ids: &[u32]) -> Vec<String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    #[test]
+    #[bounded::test]
     fn one_by_one_gives_what_all_at_once_gives(ids in prop::collection::vec(0..22_u32, 0..12)) {
         for (name, tokenizer) in tokenizers() {
             let expected = tokenizer.decode(&ids, true).expect("a text");
@@ -134,7 +134,7 @@ proptest! {
     }
 }
 
-#[test]
+#[bounded::test]
 fn what_is_certain_is_given_at_once() {
     let tokenizers = tokenizers();
     let bytes = &tokenizers[0].1;
@@ -147,7 +147,7 @@ fn what_is_certain_is_given_at_once() {
     );
 }
 
-#[test]
+#[bounded::test]
 fn a_text_that_goes_on_keeps_its_first_space() {
     for (name, tokenizer) in &tokenizers()[1..] {
         let decoding = Decoding::of(tokenizer).expect("a decoder");
@@ -158,7 +158,7 @@ fn a_text_that_goes_on_keeps_its_first_space() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn what_needs_the_whole_text_is_named() {
     for decoder in [
         json!({"type": "BPEDecoder", "suffix": "</w>"}),

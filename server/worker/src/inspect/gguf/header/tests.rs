@@ -58,7 +58,7 @@ fn refused(bytes: &[u8]) -> String {
     parse(bytes).expect_err("refused")
 }
 
-#[test]
+#[bounded::test]
 fn an_intact_header_is_read() {
     let header = parse(&intact()).expect("a header");
     assert_eq!(header.text("name"), Some("tiny"));
@@ -70,7 +70,7 @@ fn an_intact_header_is_read() {
     );
 }
 
-#[test]
+#[bounded::test]
 fn scores_may_be_whole_numbers() {
     let list = |kind: u32, scores: [[u8; 4]; 2]| {
         let list = [kind.to_le_bytes().to_vec(), 2u64.to_le_bytes().to_vec()];
@@ -83,7 +83,7 @@ fn scores_may_be_whole_numbers() {
     assert_eq!(list(6, [-1.0, 2.0].map(f32::to_le_bytes)), expected);
 }
 
-#[test]
+#[bounded::test]
 fn every_cut_is_noticed() {
     let bytes = intact();
     for length in 0..bytes.len() {
@@ -91,7 +91,7 @@ fn every_cut_is_noticed() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn a_file_that_is_no_gguf_is_refused_for_what_it_is() {
     assert!(refused(b"").contains("empty"));
     assert!(refused(b"PK\x03\x04 and so on").contains("begin"));
@@ -102,7 +102,7 @@ fn a_file_that_is_no_gguf_is_refused_for_what_it_is() {
     assert!(refused(&other).contains("version 9"));
 }
 
-#[test]
+#[bounded::test]
 fn huge_counts_and_lengths_are_refused() {
     for huge in [u64::MAX, 1 << 62, 1 << 45, 1 << 33] {
         assert!(parse(&start(huge, 0)).is_err());
@@ -126,7 +126,7 @@ fn huge_counts_and_lengths_are_refused() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn unknown_types_and_deep_lists_are_refused() {
     assert!(refused(&[start(0, 1), value("a", 77, &[0; 64])].concat()).contains("77"));
     let tensors = [start(1, 0), tensor("w", &[1], 77, 0), vec![0; 64]].concat();
@@ -136,7 +136,7 @@ fn unknown_types_and_deep_lists_are_refused() {
     assert!(refused(&[start(0, 1), value("a", 9, &list)].concat()).contains("nested"));
 }
 
-#[test]
+#[bounded::test]
 fn an_absurd_alignment_is_refused_or_harmless() {
     for alignment in [0u64, 1, u64::MAX] {
         let bytes = [
@@ -151,13 +151,13 @@ fn an_absurd_alignment_is_refused_or_harmless() {
 }
 
 proptest! {
-    #[test]
+    #[bounded::test]
     fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let _ = parse(&bytes);
         let _ = parse(&[start(1, 1), bytes].concat());
     }
 
-    #[test]
+    #[bounded::test]
     fn a_changed_byte_never_panics(at in 0usize..200, to in any::<u8>()) {
         let mut bytes = intact();
         let at = at % bytes.len();

@@ -34,14 +34,14 @@ fn pieces_with(scores: Option<&[f64]>) -> Result<Json, String> {
     serde_json::from_slice(&settings.tokenizer).map_err(|e| e.to_string())
 }
 
-#[test]
+#[bounded::test]
 fn the_best_score_is_put_together_first() {
     let tokenizer = pieces_with(Some(&[0.0, 0.0, 0.0, -1.0, -1.0, -1.0, -3.0, -2.0]));
     let merges = tokenizer.expect("a tokenizer")["model"]["merges"].take();
     assert_eq!(merges, json!([["b", "c"], ["a", "b"]]));
 }
 
-#[test]
+#[bounded::test]
 fn tokens_with_the_same_score_are_refused_by_name() {
     let alike = [0.0, 0.0, 0.0, -1.0, -2.0, -3.0, -4.0, -4.0];
     for scores in [Some(&alike[..]), None] {
@@ -52,7 +52,7 @@ fn tokens_with_the_same_score_are_refused_by_name() {
     }
 }
 
-#[test]
+#[bounded::test]
 fn a_text_ends_as_llama_cpp_has_it_where_the_file_does_not_say() {
     let texts: Vec<String> = (0..13).map(|id| format!("t{id}")).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();

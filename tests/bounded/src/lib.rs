@@ -1,17 +1,20 @@
-//! Every test is bounded in time: one that hangs is named, and ends, and so do all servers.
+//! Every test is bounded in time: one that hangs is named, and ends, and so does all that it started.
 //!
-//! The harness itself would wait for it for ever. Tests begin by [`macro@crate::test`].
+//! The harness itself would wait for it for ever. Tests begin by [`macro@test`]. The clock is the machine's, watched by a
+//! thread: a runtime whose clock is paused, or whose threads are all busy, has the same bound.
 
 use std::{
     collections::BTreeMap,
     io::Write,
-    path::PathBuf,
     sync::{Mutex, MutexGuard, Once, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+pub use hangar_test_macros::test;
+
+// What the attribute makes of a test names this crate, also in it.
+extern crate self as bounded;
 
 /// Far longer than any test takes, on a machine that is slow and has other things to do.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
@@ -27,15 +30,14 @@ static RUNNING: Mutex<RunningTests> = Mutex::new(RunningTests {
     next: 0,
     is_paused: false,
     tests: BTreeMap::new(),
-    servers: BTreeMap::new(),
+    cleanups: BTreeMap::new(),
 });
 
 struct RunningTests {
     next: u64,
     is_paused: bool,
     tests: BTreeMap<u64, RunningTest>,
-    /// Where servers log to, by number.
-    servers: BTreeMap<u64, (Pid, PathBuf)>,
+    cleanups: BTreeMap<u64, Cleanup>,
 }
 
 struct RunningTest {
@@ -43,15 +45,22 @@ struct RunningTest {
     began: Instant,
 }
 
+/// Gives the words that are shown of what it ends.
+struct Cleanup(Box<dyn Fn() -> String + Send>);
+
 /// A test that runs until this is dropped.
 #[derive(Debug)]
 pub struct TestGuard(u64);
 
-/// A server that runs until this is dropped.
+/// Something that a test started, and that runs until this is dropped.
 #[derive(Debug)]
-pub(crate) struct ServerGuard(u64);
+pub struct CleanupGuard(u64);
 
 /// A test begins: this process ends with its name when it takes too long.
+///
+/// # Panics
+///
+/// When there is no thread to be had that watches over it.
 #[must_use]
 pub fn begin(name: &'static str) -> TestGuard {
     static WATCH: Once = Once::new();
@@ -68,16 +77,18 @@ pub fn begin(name: &'static str) -> TestGuard {
     TestGuard(number)
 }
 
-/// A server of these tests runs, which logs to `log`: it is shown and killed when a test takes too long.
-pub(crate) fn server(pid: Pid, log: PathBuf) -> ServerGuard {
+/// Something runs that would outlive this process: when a test takes too long, `cleanup` ends it and gives words on it, which
+/// are shown.
+#[must_use]
+pub fn clean_up(cleanup: impl Fn() -> String + Send + 'static) -> CleanupGuard {
     let mut running = running();
     let number = running.number();
-    running.servers.insert(number, (pid, log));
-    ServerGuard(number)
+    running.cleanups.insert(number, Cleanup(Box::new(cleanup)));
+    CleanupGuard(number)
 }
 
 /// Does what is not the tests' own, however long it takes: all that run have their whole time again after it.
-pub(crate) fn paused<T>(work: impl FnOnce() -> T) -> T {
+pub fn paused<T>(work: impl FnOnce() -> T) -> T {
     running().is_paused = true;
     let done = work();
     let mut running = running();
@@ -105,10 +116,8 @@ fn watch_over() {
 /// Ends the process, and says why.
 fn end(running: &RunningTests, is_late: impl Fn(&RunningTest) -> bool) -> ! {
     let mut words = String::new();
-    for (pid, log) in running.servers.values() {
-        let _ = kill_process(*pid, Signal::KILL);
-        let log = std::fs::read_to_string(log).unwrap_or_default();
-        words += &format!("--- log of the server {pid:?} ---\n{log}--- end ---\n");
+    for Cleanup(cleanup) in running.cleanups.values() {
+        words += &cleanup();
     }
     for test in running.tests.values() {
         let hangs = if is_late(test) { "HANGS" } else { "runs" };
@@ -137,36 +146,72 @@ impl Drop for TestGuard {
     }
 }
 
-impl Drop for ServerGuard {
+impl Drop for CleanupGuard {
     fn drop(&mut self) {
-        running().servers.remove(&self.0);
+        running().cleanups.remove(&self.0);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::{convert::Infallible, process::Command, thread};
 
     use anyhow::Result;
 
-    use super::OVERRIDE;
+    use super::{OVERRIDE, clean_up};
 
-    #[hangar_tests::test]
-    #[ignore = "hangs: the test below runs it"]
-    async fn a_test_that_hangs() {
+    #[bounded::test]
+    #[ignore = "hangs: a test below runs it"]
+    async fn a_task_that_hangs() {
+        let _guard = clean_up(|| "something is ended\n".to_owned());
         std::future::pending::<()>().await;
     }
 
-    #[hangar_tests::test]
-    fn a_test_that_hangs_is_named_and_ends() -> Result<()> {
-        let name = "bound::tests::a_test_that_hangs";
+    #[bounded::test]
+    #[ignore = "hangs: a test below runs it"]
+    fn a_thread_that_hangs() {
+        loop {
+            thread::park();
+        }
+    }
+
+    /// What this program says of a test that hangs, and is bounded by no time at all.
+    fn words_on(name: &str) -> Result<String> {
         let output = Command::new(std::env::current_exe()?)
             .args(["--ignored", "--exact", name])
             .env(OVERRIDE, "0")
             .output()?;
         assert_eq!(output.status.code(), Some(101));
-        let words = String::from_utf8(output.stderr)?;
-        assert!(words.contains(&format!("{name} HANGS")), "{words}");
+        Ok(String::from_utf8(output.stderr)?)
+    }
+
+    #[bounded::test]
+    fn a_test_that_hangs_is_named_and_ends() -> Result<()> {
+        for name in ["tests::a_task_that_hangs", "tests::a_thread_that_hangs"] {
+            let words = words_on(name)?;
+            let full = format!("bounded::{name} HANGS");
+            assert!(words.contains(&full), "{words}");
+        }
         Ok(())
+    }
+
+    #[bounded::test]
+    fn what_a_test_that_hangs_has_started_is_cleaned_up() -> Result<()> {
+        let words = words_on("tests::a_task_that_hangs")?;
+        assert!(words.starts_with("something is ended\n"), "{words}");
+        Ok(())
+    }
+
+    #[bounded::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_runtime_is_as_the_arguments_say() -> Result<(), Infallible> {
+        let metrics = tokio::runtime::Handle::current().metrics();
+        assert_eq!(metrics.num_workers(), 2);
+        Ok(())
+    }
+
+    #[bounded::test]
+    #[should_panic(expected = "as it has to")]
+    fn a_test_may_have_to_panic() {
+        panic!("as it has to");
     }
 }
