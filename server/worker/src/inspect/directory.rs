@@ -110,11 +110,7 @@ impl DirectoryInspection {
         let quantization = quantization(&config.spec().quantization)?;
         files.adapters = adapters::inspect(&config.spec().adapters, &model, &files.weights)?;
         if kind == ModelKind::Embedding {
-            let hidden = model.shape.hidden_size;
-            let modules = Modules::read(path, hidden, text_settings.model_max_length)?;
-            let longest = modules.longest.as_ref().map(|it| it.0);
-            model.context_length = model.context_length.into_iter().chain(longest).min();
-            files.modules = Some(modules);
+            files.modules = Some(modules(path, &mut model, &text_settings)?);
         }
         let context_length =
             choose_context_length(config.spec().context_length, model.context_length)?;
@@ -228,6 +224,19 @@ impl DirectoryInspection {
 /// Bytes of a number of this type.
 fn bytes_of(dtype: DataType) -> u64 {
     if dtype == DataType::F32 { 4 } else { 2 }
+}
+
+/// The modules of an embedding model, which bound its context.
+fn modules(
+    path: &Path,
+    model: &mut ModelConfig,
+    text_settings: &TextSettings,
+) -> Result<Modules, Failure> {
+    let hidden = model.shape.hidden_size;
+    let modules = Modules::read(path, hidden, text_settings.model_max_length)?;
+    let longest = modules.longest.as_ref().map(|it| it.0);
+    model.context_length = model.context_length.into_iter().chain(longest).min();
+    Ok(modules)
 }
 
 /// What a model is to those who ask it: one of text, where it is loaded as one that takes more but no file says how
