@@ -346,7 +346,7 @@ impl Connections {
         connection.as_mut().graceful_shutdown();
         tokio::select! {
             ended = connection.as_mut() => ended,
-            () = self.idle_or_killed(open) => Ok(()),
+            () = self.idle_or_killed(driven) => Ok(()),
         }
     }
 
