@@ -11,8 +11,8 @@ use prost_types::Struct;
 
 use super::{parts, tokens, tools, values::is_plain};
 use crate::{
-    lifecycle::{ModelRequest, Operation},
-    model::Sampling,
+    lifecycle::ModelRequest,
+    model::{Operation, Sampling},
     rpc::{
         deadline::{Deadline, earliest},
         error::ApiError,
