@@ -7,7 +7,7 @@ use crate::{
     client::Client,
     convert::to_proto_duration,
     error::Error,
-    v1::{EmbedRequest, EmbedResponse},
+    v1::{EmbedRequest, EmbedResponse, inference_service},
 };
 
 /// An Embed call. Made by [`Client::embed`].
@@ -81,7 +81,7 @@ impl Embed {
     /// UNSUPPORTED_BY_MODEL, CONTEXT_EXCEEDED or INVALID_FIELD; [`Error::Deadline`].
     pub async fn send(self) -> Result<EmbedResponse, Error> {
         let call = UnaryCall {
-            method: "hangar.v1.InferenceService/Embed",
+            method: inference_service::EMBED,
             deadline: self.timeout,
         };
         let stub = self.client.inference_service();

@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 use tonic::{Code, Status};
 
 pub use self::{
-    refusal::{Details, Refusal, Violation},
+    refusal::{Details, ERROR_DOMAIN, Refusal, Violation, code_name},
     switch_failure::SwitchFailure,
 };
 use crate::v1::ErrorReason;
@@ -85,7 +85,7 @@ impl Error {
 
     /// The name of [`code`](Self::code) as gRPC spells it, for example "NOT_FOUND".
     pub fn code_name(&self) -> &'static str {
-        refusal::code_name(self.code())
+        code_name(self.code())
     }
 
     /// The server's reason, also for how a switch failed. `None`: it gave none, or one that this client does not know.
@@ -241,7 +241,7 @@ mod tests {
     fn a_shutdown_is_transient_and_a_dead_worker_is_not() {
         let refused = |reason: &str| {
             let details =
-                tonic_types::ErrorDetails::with_error_info(reason, refusal::DOMAIN, HashMap::new());
+                tonic_types::ErrorDetails::with_error_info(reason, ERROR_DOMAIN, HashMap::new());
             let status = Status::with_error_details(Code::Unavailable, "m", details);
             Error::from_status("s", status)
         };

@@ -21,6 +21,7 @@ use crate::{
     v1::{
         ChatMessage, Constraint, ContentPart, GenerateDone, GenerateRequest, GenerateResponse,
         Sampling, Tool, ToolCall, constraint::Constraint as Notation, content_part::Part,
+        inference_service,
     },
 };
 
@@ -269,7 +270,7 @@ impl Generate {
     /// [`Error::Refused`] with MODEL_NOT_FOUND, MODEL_NOT_LOADED, MODEL_LOADING, QUEUE_FULL,
     /// CONTEXT_EXCEEDED or INVALID_FIELD.
     pub async fn stream(self) -> Result<GenerateStream, Error> {
-        let span = trace::client_span("hangar.v1.InferenceService/Generate");
+        let span = trace::client_span(inference_service::GENERATE);
         let server = self.client.server().to_owned();
         let mut stub = self.client.inference_service();
         match stub.generate(self.request).instrument(span.clone()).await {

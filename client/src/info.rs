@@ -4,7 +4,7 @@ use crate::{
     call::UnaryCall,
     client::Client,
     error::Error,
-    v1::{GetInfoRequest, GetInfoResponse, InfoView},
+    v1::{GetInfoRequest, GetInfoResponse, InfoView, model_service},
 };
 
 /// A GetInfo call. Made by [`Client::info`].
@@ -62,7 +62,7 @@ impl Info {
     /// of no model.
     pub async fn send(self) -> Result<GetInfoResponse, Error> {
         let call = UnaryCall {
-            method: "hangar.v1.ModelService/GetInfo",
+            method: model_service::GET_INFO,
             deadline: Some(self.client.settings().timeout),
         };
         let stub = self.client.model_service();

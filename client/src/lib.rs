@@ -17,6 +17,7 @@
 //! # Ok(())
 //! # }
 //! ```
+#![warn(unnameable_types)]
 
 mod call;
 mod catalog;
@@ -45,7 +46,7 @@ pub use catalog::{
 };
 pub use client::{Builder, Client};
 pub use embed::Embed;
-pub use error::{Details, Error, Refusal, SwitchFailure, Violation};
+pub use error::{Details, ERROR_DOMAIN, Error, Refusal, SwitchFailure, Violation, code_name};
 pub use generate::{Completion, Generate, GenerateEvent, GenerateStream};
 pub use info::Info;
 pub use load::{Load, LoadAll};

@@ -9,7 +9,7 @@ use crate::{
     error::Error,
     v1::{
         DemoSource, LoadModelRequest, LoadModelResponse, LoraAdapter, ModelLoad, ModelSpec,
-        ModelState, ModelStatus, load_model_request::Target, model_source::Source,
+        ModelState, ModelStatus, load_model_request::Target, model_service, model_source::Source,
     },
     watch::WatchEvent,
 };
@@ -225,7 +225,7 @@ impl Load {
     async fn send_any(mut self, deadline: Option<Duration>) -> Result<LoadModelResponse, Error> {
         call::ensure_request_id(&mut self.request.request_id);
         let call = UnaryCall {
-            method: "hangar.v1.ModelService/LoadModel",
+            method: model_service::LOAD_MODEL,
             deadline,
         };
         let stub = self.client.model_service();

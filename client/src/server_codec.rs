@@ -19,6 +19,8 @@ use tonic::{
 use tonic_prost::{ProstCodec, ProstDecoder};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::error::ERROR_DOMAIN;
+
 /// Most memory of a request's parts in bytes, as it is estimated: its messages, the places of its texts and its numbers,
 /// but not what is in the texts, which has a limit of its own.
 pub const MAX_DECODED: usize = 64 << 20;
@@ -122,7 +124,7 @@ impl<U: Message + Default> Decoder for BoundedDecoder<U> {
 /// `field` is the one in which the limit is reached.
 fn too_large(field: Option<&'static str>) -> Status {
     let limit = [("limit".to_owned(), MAX_DECODED.to_string())];
-    let mut details = ErrorDetails::with_error_info("MESSAGE_TOO_LARGE", "hangar.v1", limit);
+    let mut details = ErrorDetails::with_error_info("MESSAGE_TOO_LARGE", ERROR_DOMAIN, limit);
     if let Some(field) = field {
         details.add_bad_request_violation(field, "has too many parts");
     }

@@ -20,7 +20,7 @@ use crate::{
     client::Client,
     convert::{to_duration, to_proto_duration},
     error::Error,
-    v1::{CreateSessionRequest, Session as Record},
+    v1::{CreateSessionRequest, Session as Record, session_service},
 };
 
 /// A session that keeps itself alive. Made by [`Client::open_session`].
@@ -132,7 +132,7 @@ impl Client {
         ttl: Duration,
     ) -> Result<Record, Error> {
         let call = UnaryCall {
-            method: "hangar.v1.SessionService/CreateSession",
+            method: session_service::CREATE_SESSION,
             deadline: Some(self.settings().timeout),
         };
         let stub = self.session_service();

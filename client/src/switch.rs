@@ -14,7 +14,7 @@ use crate::{
     unload::{DEFAULT_DRAIN, STOP},
     v1::{
         DemoSource, ModelSpec, ModelStatus, SwitchInfo, SwitchModelRequest, SwitchModelResponse,
-        SwitchStrategy, model_source::Source,
+        SwitchStrategy, model_service, model_source::Source,
     },
 };
 
@@ -181,7 +181,7 @@ async fn send(
 ) -> Result<SwitchModelResponse, Error> {
     call::ensure_request_id(&mut request.request_id);
     let call = UnaryCall {
-        method: "hangar.v1.ModelService/SwitchModel",
+        method: model_service::SWITCH_MODEL,
         deadline: Some(client.settings().timeout),
     };
     let stub = client.model_service();

@@ -4,7 +4,9 @@ use crate::{
     call::UnaryCall,
     client::Client,
     error::Error,
-    v1::{ChatMessage, DetokenizeRequest, TokenizeRequest, TokenizeResponse, Tool},
+    v1::{
+        ChatMessage, DetokenizeRequest, TokenizeRequest, TokenizeResponse, Tool, inference_service,
+    },
 };
 
 /// A Tokenize call. Made by [`Client::tokenize`].
@@ -108,7 +110,7 @@ impl Tokenize {
     pub async fn send_for_prompt(self) -> Result<TokenizeResponse, Error> {
         let deadline = Some(self.client.settings().timeout);
         let call = UnaryCall {
-            method: "hangar.v1.InferenceService/Tokenize",
+            method: inference_service::TOKENIZE,
             deadline,
         };
         let stub = self.client.inference_service();
@@ -147,7 +149,7 @@ impl Detokenize {
     pub async fn send(self) -> Result<String, Error> {
         let deadline = Some(self.client.settings().timeout);
         let call = UnaryCall {
-            method: "hangar.v1.InferenceService/Detokenize",
+            method: inference_service::DETOKENIZE,
             deadline,
         };
         let stub = self.client.inference_service();

@@ -7,7 +7,10 @@ use crate::{
     client::Client,
     convert::{to_duration, to_proto_duration},
     error::Error,
-    v1::{ModelUnload, UnloadModelRequest, UnloadModelResponse, unload_model_request::Target},
+    v1::{
+        ModelUnload, UnloadModelRequest, UnloadModelResponse, model_service,
+        unload_model_request::Target,
+    },
 };
 
 /// The server's default for [`Unload::drain_timeout`].
@@ -95,7 +98,7 @@ impl Unload {
     async fn send_any(mut self) -> Result<UnloadModelResponse, Error> {
         call::ensure_request_id(&mut self.request.request_id);
         let call = UnaryCall {
-            method: "hangar.v1.ModelService/UnloadModel",
+            method: model_service::UNLOAD_MODEL,
             deadline: Some(self.deadline()),
         };
         let stub = self.client.model_service();

@@ -72,7 +72,7 @@ pub use sessions::{HoldSession, TooManySessions, UnknownSession};
 pub use source::{ModelRoots, SourceError};
 pub use switch::{SwitchError, SwitchOptions};
 pub use tracked_model::{ModelFacts, TrackedModel};
-pub use usage::{HistorySample, Latency, Operation, RequestRecord, UsageReport};
+pub use usage::{HistorySample, Latency, RequestRecord, UsageReport};
 
 /// Limits and deadlines of lives.
 #[derive(Clone, Debug)]

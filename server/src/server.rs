@@ -181,3 +181,6 @@ fn address(listener: &TcpListener) -> Result<SocketAddr, StartError> {
         cause,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@
 
 pub mod cache;
 mod instruments;
+mod labels;
 mod log;
 pub mod model_metrics;
 mod propagation;

@@ -4,7 +4,7 @@ use crate::{
     call::{self, UnaryCall},
     client::Client,
     error::Error,
-    v1::{CreateModelRequest, Model, ModelSpec},
+    v1::{CreateModelRequest, Model, ModelSpec, catalog_service},
 };
 
 /// Registers a model. Made by [`Client::create_model`].
@@ -54,7 +54,7 @@ impl CreateModel {
     pub async fn send(mut self) -> Result<Model, Error> {
         call::ensure_request_id(&mut self.request.request_id);
         let call = UnaryCall {
-            method: "hangar.v1.CatalogService/CreateModel",
+            method: catalog_service::CREATE_MODEL,
             deadline: Some(self.client.settings().timeout),
         };
         let stub = self.client.catalog_service();

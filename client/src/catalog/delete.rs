@@ -5,7 +5,7 @@ use crate::{
     client::Client,
     error::Error,
     unload::STOP,
-    v1::{DeleteModelRequest, ModelUnload},
+    v1::{DeleteModelRequest, ModelUnload, catalog_service},
 };
 
 /// Removes an entry. Made by [`Client::delete_model`].
@@ -54,7 +54,7 @@ impl DeleteModel {
         call::ensure_request_id(&mut self.request.request_id);
         let timeout = self.client.settings().timeout;
         let call = UnaryCall {
-            method: "hangar.v1.CatalogService/DeleteModel",
+            method: catalog_service::DELETE_MODEL,
             deadline: Some(match self.request.force {
                 true => timeout.saturating_add(STOP),
                 false => timeout,

@@ -4,7 +4,7 @@ use crate::{
     call::UnaryCall,
     client::Client,
     error::Error,
-    v1::{GetModelRequest, GetModelResponse, Model},
+    v1::{GetModelRequest, GetModelResponse, Model, catalog_service},
 };
 
 /// Gives an entry. Made by [`Client::get_model`].
@@ -58,7 +58,7 @@ impl GetModel {
 
     async fn ask(self) -> Result<GetModelResponse, Error> {
         let call = UnaryCall {
-            method: "hangar.v1.CatalogService/GetModel",
+            method: catalog_service::GET_MODEL,
             deadline: Some(self.client.settings().timeout),
         };
         let stub = self.client.catalog_service();

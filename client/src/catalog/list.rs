@@ -17,7 +17,7 @@ use crate::{
     error::Error,
     v1::{
         ListModelsRequest, ListModelsResponse, Model, ModelFilter, ModelKind, ModelOrder,
-        SourceKind,
+        SourceKind, catalog_service,
     },
 };
 
@@ -93,7 +93,7 @@ impl ListModels {
     /// [`Error::Refused`] with INVALID_FIELD, or TOKEN_INVALID for a token of another list.
     pub async fn page(&self) -> Result<ListModelsResponse, Error> {
         let call = UnaryCall {
-            method: "hangar.v1.CatalogService/ListModels",
+            method: catalog_service::LIST_MODELS,
             deadline: Some(self.client.settings().timeout),
         };
         let stub = self.client.catalog_service();

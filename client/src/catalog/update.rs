@@ -14,7 +14,7 @@ use crate::{
     error::Error,
     v1::{
         DataType, GenerationDefaults, KvCache, Model, ModelSpec, RestartPolicy, Sampling,
-        UpdateModelRequest, UpdateModelResponse, kv_cache,
+        UpdateModelRequest, UpdateModelResponse, catalog_service, kv_cache,
     },
 };
 
@@ -219,7 +219,7 @@ impl UpdateModel {
     pub async fn send(mut self) -> Result<UpdateModelResponse, Error> {
         call::ensure_request_id(&mut self.request.request_id);
         let call = UnaryCall {
-            method: "hangar.v1.CatalogService/UpdateModel",
+            method: catalog_service::UPDATE_MODEL,
             deadline: Some(self.client.settings().timeout),
         };
         let stub = self.client.catalog_service();

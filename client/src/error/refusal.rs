@@ -9,8 +9,8 @@ use tonic_types::{ErrorDetails, StatusExt};
 use super::advice::advice;
 use crate::v1::ErrorReason;
 
-/// Domain of Hangar's reasons in `google.rpc.ErrorInfo`.
-pub(super) const DOMAIN: &str = "hangar.v1";
+/// Domain of the reasons in `google.rpc.ErrorInfo` that are values of [`ErrorReason`].
+pub const ERROR_DOMAIN: &str = "hangar.v1";
 
 /// The shortest wait that people are told of.
 const SHORTEST_DELAY: Duration = Duration::from_millis(100);
@@ -88,8 +88,8 @@ impl Details {
     }
 }
 
-/// The name of a code as gRPC spells it.
-pub(super) fn code_name(code: Code) -> &'static str {
+/// The name of a code as gRPC spells it, for example "NOT_FOUND".
+pub fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",
@@ -131,7 +131,9 @@ impl From<tonic_types::Status> for Refusal {
 
 impl From<ErrorDetails> for Details {
     fn from(details: ErrorDetails) -> Self {
-        let info = details.error_info().filter(|info| info.domain == DOMAIN);
+        let info = details
+            .error_info()
+            .filter(|info| info.domain == ERROR_DOMAIN);
         let fields = details
             .bad_request()
             .map_or(&[][..], |detail| &detail.field_violations);
@@ -234,7 +236,7 @@ mod tests {
     #[bounded::test]
     fn details_are_parsed() {
         let metadata = HashMap::from([("model_id".to_owned(), "m".to_owned())]);
-        let mut details = ErrorDetails::with_error_info("QUEUE_FULL", DOMAIN, metadata);
+        let mut details = ErrorDetails::with_error_info("QUEUE_FULL", ERROR_DOMAIN, metadata);
         details.set_retry_info(Some(Duration::from_secs(2)));
         details.add_bad_request_violation("spec.device", "must be cpu");
         details.add_precondition_failure_violation("HELD", "s1", "holds the model");
@@ -276,7 +278,7 @@ mod tests {
             refusal(Code::Internal, "m", other).details().reason_name,
             None
         );
-        let newer = ErrorDetails::with_error_info("TOO_LATE", DOMAIN, HashMap::new());
+        let newer = ErrorDetails::with_error_info("TOO_LATE", ERROR_DOMAIN, HashMap::new());
         let newer = refusal(Code::Internal, "m", newer);
         assert_eq!(newer.details().reason(), None);
         assert_eq!(newer.to_string(), "m (INTERNAL/TOO_LATE)");
@@ -285,11 +287,11 @@ mod tests {
     #[bounded::test]
     fn a_refusal_lists_the_known_models_and_what_to_do() {
         let metadata = HashMap::from([("known_model_ids".to_owned(), "a,b".to_owned())]);
-        let details = ErrorDetails::with_error_info("MODEL_NOT_FOUND", DOMAIN, metadata);
+        let details = ErrorDetails::with_error_info("MODEL_NOT_FOUND", ERROR_DOMAIN, metadata);
         let unknown = refusal(Code::NotFound, "no model c is registered", details);
         let expected = "no model c is registered (NOT_FOUND/MODEL_NOT_FOUND); known models: a, b";
         assert_eq!(unknown.to_string(), expected);
-        let details = ErrorDetails::with_error_info("MODEL_HELD", DOMAIN, HashMap::new());
+        let details = ErrorDetails::with_error_info("MODEL_HELD", ERROR_DOMAIN, HashMap::new());
         let held = refusal(Code::FailedPrecondition, "s1 holds it.", details).to_string();
         assert_eq!(
             held,
@@ -306,7 +308,7 @@ mod tests {
 
     #[bounded::test]
     fn an_item_of_all_keeps_its_details() {
-        let details = ErrorDetails::with_error_info("MODEL_HELD", DOMAIN, HashMap::new());
+        let details = ErrorDetails::with_error_info("MODEL_HELD", ERROR_DOMAIN, HashMap::new());
         let status = Status::with_error_details(Code::FailedPrecondition, "held", details);
         let item = tonic_types::Status::decode(status.details()).unwrap();
         let refusal = Refusal::from(item);

@@ -6301,3 +6301,33 @@ pub mod session_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// Full names of the methods of ModelService.
+pub mod model_service {
+    pub const GET_INFO: &str = "hangar.v1.ModelService/GetInfo";
+    pub const LOAD_MODEL: &str = "hangar.v1.ModelService/LoadModel";
+    pub const UNLOAD_MODEL: &str = "hangar.v1.ModelService/UnloadModel";
+    pub const SWITCH_MODEL: &str = "hangar.v1.ModelService/SwitchModel";
+    pub const WATCH_STATUS: &str = "hangar.v1.ModelService/WatchStatus";
+}
+/// Full names of the methods of CatalogService.
+pub mod catalog_service {
+    pub const CREATE_MODEL: &str = "hangar.v1.CatalogService/CreateModel";
+    pub const GET_MODEL: &str = "hangar.v1.CatalogService/GetModel";
+    pub const LIST_MODELS: &str = "hangar.v1.CatalogService/ListModels";
+    pub const UPDATE_MODEL: &str = "hangar.v1.CatalogService/UpdateModel";
+    pub const DELETE_MODEL: &str = "hangar.v1.CatalogService/DeleteModel";
+}
+/// Full names of the methods of InferenceService.
+pub mod inference_service {
+    pub const GENERATE: &str = "hangar.v1.InferenceService/Generate";
+    pub const EMBED: &str = "hangar.v1.InferenceService/Embed";
+    pub const TOKENIZE: &str = "hangar.v1.InferenceService/Tokenize";
+    pub const DETOKENIZE: &str = "hangar.v1.InferenceService/Detokenize";
+}
+/// Full names of the methods of SessionService.
+pub mod session_service {
+    pub const CREATE_SESSION: &str = "hangar.v1.SessionService/CreateSession";
+    pub const KEEP_ALIVE: &str = "hangar.v1.SessionService/KeepAlive";
+    pub const CLOSE_SESSION: &str = "hangar.v1.SessionService/CloseSession";
+    pub const GET_SESSION: &str = "hangar.v1.SessionService/GetSession";
+}

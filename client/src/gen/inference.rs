@@ -2452,3 +2452,18 @@ pub mod grpc_inference_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// Full names of the methods of GRPCInferenceService.
+pub mod grpc_inference_service {
+    pub const SERVER_LIVE: &str = "inference.GRPCInferenceService/ServerLive";
+    pub const SERVER_READY: &str = "inference.GRPCInferenceService/ServerReady";
+    pub const MODEL_READY: &str = "inference.GRPCInferenceService/ModelReady";
+    pub const SERVER_METADATA: &str = "inference.GRPCInferenceService/ServerMetadata";
+    pub const MODEL_METADATA: &str = "inference.GRPCInferenceService/ModelMetadata";
+    pub const MODEL_INFER: &str = "inference.GRPCInferenceService/ModelInfer";
+    pub const MODEL_STREAM_INFER: &str = "inference.GRPCInferenceService/ModelStreamInfer";
+    pub const MODEL_CONFIG: &str = "inference.GRPCInferenceService/ModelConfig";
+    pub const MODEL_STATISTICS: &str = "inference.GRPCInferenceService/ModelStatistics";
+    pub const REPOSITORY_INDEX: &str = "inference.GRPCInferenceService/RepositoryIndex";
+    pub const REPOSITORY_MODEL_LOAD: &str = "inference.GRPCInferenceService/RepositoryModelLoad";
+    pub const REPOSITORY_MODEL_UNLOAD: &str = "inference.GRPCInferenceService/RepositoryModelUnload";
+}

@@ -8,6 +8,7 @@ use crate::{
     error::Error,
     v1::{
         CloseSessionRequest, ErrorReason, GetSessionRequest, KeepAliveRequest, Session as Record,
+        session_service,
     },
 };
 
@@ -34,7 +35,7 @@ impl SessionHandle {
     ///
     /// [`Error::Refused`] with SESSION_NOT_FOUND when it was closed or has lapsed.
     pub async fn get(&self) -> Result<Record, Error> {
-        let call = self.call("hangar.v1.SessionService/GetSession");
+        let call = self.call(session_service::GET_SESSION);
         let stub = self.client.session_service();
         let send = |request| {
             let mut stub = stub.clone();
@@ -65,7 +66,7 @@ impl SessionHandle {
     ///
     /// As [`get`](Self::get): also when the answer to a first try was lost and another try came after it.
     pub async fn close(&self) -> Result<Vec<String>, Error> {
-        let call = self.call("hangar.v1.SessionService/CloseSession");
+        let call = self.call(session_service::CLOSE_SESSION);
         let stub = self.client.session_service();
         let send = |request| {
             let mut stub = stub.clone();
@@ -89,7 +90,7 @@ impl SessionHandle {
     pub(super) async fn keep_alive_within(&self, deadline: Duration) -> Result<Record, Error> {
         let call = UnaryCall {
             deadline: Some(deadline),
-            ..self.call("hangar.v1.SessionService/KeepAlive")
+            ..self.call(session_service::KEEP_ALIVE)
         };
         let stub = self.client.session_service();
         let send = |request| {

@@ -17,11 +17,11 @@ use super::{
     loader::Loader,
     switch::Switcher,
     tracked_model::TrackedModel,
-    usage::{Operation, RequestRecord},
+    usage::RequestRecord,
 };
 use crate::{
     catalog::{CatalogEntry, StorageError},
-    model::{Failure, ModelId, Reason, StateKind},
+    model::{Failure, ModelId, Operation, Reason, StateKind},
 };
 
 /// A request that the engine of a model is to answer.
@@ -286,14 +286,14 @@ impl RoutingError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Find(FindError::Unknown(UnknownModel { .. })) => "MODEL_NOT_FOUND",
-            Self::Find(FindError::Storage(StorageError::Full)) => "STORAGE_FULL",
-            Self::Find(FindError::Storage(StorageError::Failed(_))) => "INTERNAL",
+            Self::Find(FindError::Storage(StorageError::Full)) => Reason::StorageFull.name(),
+            Self::Find(FindError::Storage(StorageError::Failed(_))) => Reason::Internal.name(),
             Self::NotLoaded { .. } => "MODEL_NOT_LOADED",
             Self::Loading { .. } => "MODEL_LOADING",
             Self::QueueFull { .. } => "QUEUE_FULL",
             Self::Failed(failure) => failure.reason.public().name(),
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
-            Self::ShuttingDown => "SHUTTING_DOWN",
+            Self::ShuttingDown => Reason::ShuttingDown.name(),
         }
     }
 

@@ -25,11 +25,11 @@ use super::{
     driver_reply::DriverReply,
     file_watch::LoadedFiles,
     known_kind::KnownKind,
-    usage::{HistorySample, Operation, RequestRecord, Totals, Usage, UsageReport},
+    usage::{HistorySample, RequestRecord, Totals, Usage, UsageReport},
 };
 use crate::{
     catalog::{CatalogEntry, LearnedFacts},
-    model::{Failure, FatalPrompt, ModelId, Spec, StateKind, Status},
+    model::{Failure, FatalPrompt, ModelId, Operation, Spec, StateKind, Status},
     status::StatusCell,
     telemetry::model_metrics::ModelMetrics,
 };

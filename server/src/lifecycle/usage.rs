@@ -22,7 +22,7 @@ use std::{
 use history::History;
 pub use latency::Latency;
 use recent::Recent;
-pub use record::{Operation, RequestRecord};
+pub use record::RequestRecord;
 pub use sample::HistorySample;
 use token_ring::TokenRing;
 use window::{Tally, UsageEvent, WINDOW_SECONDS, Window};

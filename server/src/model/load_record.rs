@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+use strum::{EnumDiscriminants, IntoStaticStr, VariantArray};
 
 use super::{Failure, LoadId};
 
@@ -22,8 +23,14 @@ pub struct LoadRecord {
 }
 
 /// How a load ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, EnumDiscriminants)]
 #[serde(rename_all = "snake_case")]
+#[strum_discriminants(
+    name(LoadOutcomeKind),
+    doc = "How a load, or a phase of one, ended, without a reason.",
+    derive(IntoStaticStr, VariantArray),
+    strum(serialize_all = "snake_case")
+)]
 pub enum LoadOutcome {
     /// The model became READY.
     Succeeded,

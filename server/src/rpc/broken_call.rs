@@ -2,10 +2,11 @@
 
 use std::{error::Error, time::Duration};
 
+use hangar_client::ERROR_DOMAIN;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use super::error::{ApiError, DOMAIN};
+use super::error::ApiError;
 use crate::lifecycle::Permit;
 
 /// Time that the end of a worker's connection may be ahead of its cause.
@@ -19,7 +20,7 @@ const MAX_EXIT_DELAY: Duration = Duration::from_millis(500);
 pub(super) async fn explain(status: Status, permit: &mut Permit) -> Status {
     let explained = status
         .get_details_error_info()
-        .is_some_and(|info| info.domain == DOMAIN);
+        .is_some_and(|info| info.domain == ERROR_DOMAIN);
     if explained && permit.failure().is_none() {
         return match status.code() {
             Code::Internal => ApiError::Internal(status.message().to_owned()).into(),

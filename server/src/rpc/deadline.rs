@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use hangar_client::ERROR_DOMAIN;
 use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -19,7 +20,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tower::{Layer, Service};
 
-use super::error::{DOMAIN, trailers};
+use super::error::trailers;
 use crate::net::end_stream_after;
 
 /// Name of the header that carries the time-out of a call.
@@ -194,7 +195,7 @@ fn refusal<B: Default>(status: Status) -> Response<DeadlineBody<B>> {
 }
 
 fn deadline_exceeded() -> Status {
-    let details = ErrorDetails::with_error_info("DEADLINE_EXCEEDED", DOMAIN, []);
+    let details = ErrorDetails::with_error_info("DEADLINE_EXCEEDED", ERROR_DOMAIN, []);
     Status::with_error_details(
         Code::DeadlineExceeded,
         "the call's deadline passed before it was done",
@@ -205,7 +206,7 @@ fn deadline_exceeded() -> Status {
 fn malformed_timeout() -> Status {
     let mut details = ErrorDetails::with_error_info(
         "INVALID_FIELD",
-        DOMAIN,
+        ERROR_DOMAIN,
         [("field".to_owned(), GRPC_TIMEOUT.to_owned())],
     );
     details.add_bad_request_violation(

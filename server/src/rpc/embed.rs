@@ -14,7 +14,10 @@ use super::{
     generate::span_failed,
     validate::{self, Violations},
 };
-use crate::lifecycle::{Admitted, Fleet, ModelRequest, Operation, within};
+use crate::{
+    lifecycle::{Admitted, Fleet, ModelRequest, within},
+    model::Operation,
+};
 
 /// Texts of a request, and their length in bytes together.
 const MAX_INPUTS: usize = 1024;

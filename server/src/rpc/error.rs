@@ -11,7 +11,7 @@ use std::time::Duration;
 
 pub use bare::completed;
 pub use catalog_refusal::CatalogRefusal;
-pub(super) use details::{DOMAIN, reason_of};
+pub(super) use details::reason_of;
 use details::{failed, internal};
 pub(super) use status::trailers;
 use tonic::Status;

@@ -6,6 +6,7 @@
 use std::{pin::Pin, sync::Arc};
 
 use futures::{Stream, stream};
+use hangar_client::ERROR_DOMAIN;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
@@ -15,8 +16,6 @@ use tonic_health::pb::{
     health_server::{Health, HealthServer},
 };
 use tonic_types::{ErrorDetails, StatusExt};
-
-use super::error::DOMAIN;
 
 /// Service that says whether the process itself turns.
 pub const LIVENESS: &str = "liveness";
@@ -93,7 +92,7 @@ impl<S: HealthSource> HealthService<S> {
         Status::with_error_details(
             Code::ResourceExhausted,
             "too many health watch streams are open; close some or raise max_watchers",
-            ErrorDetails::with_error_info("LIMIT_REACHED", DOMAIN, metadata),
+            ErrorDetails::with_error_info("LIMIT_REACHED", ERROR_DOMAIN, metadata),
         )
     }
 }

@@ -108,7 +108,7 @@ fn samples(fleet: &Fleet) -> Vec<ModelSample> {
         let learned = model.facts().learned.pace.clone();
         ModelSample {
             model: model.id().to_string(),
-            state: status.state.name(),
+            state: status.state,
             memory: status.memory.map(|m| MemorySample {
                 host: m.host_bytes,
                 device: m.device_bytes,

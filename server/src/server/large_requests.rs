@@ -8,11 +8,12 @@ use tower::Service;
 /// The same service twice, with limits of its own each.
 #[derive(Clone, Debug)]
 pub(super) struct LargeRequests<S> {
-    /// Serves `methods`.
+    /// Full names of those methods.
+    pub(super) methods: &'static [&'static str],
+    /// Serves them.
     pub(super) large: S,
     /// Serves all others.
     pub(super) small: S,
-    pub(super) methods: &'static [&'static str],
 }
 
 impl<S: NamedService> NamedService for LargeRequests<S> {
@@ -33,7 +34,7 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> S::Future {
-        let method = request.uri().path().rsplit('/').next();
+        let method = request.uri().path().strip_prefix('/');
         match method.is_some_and(|method| self.methods.contains(&method)) {
             true => self.large.call(request),
             false => self.small.call(request),

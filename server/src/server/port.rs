@@ -133,7 +133,7 @@ fn limited(options: ServeOptions, settings: &Settings) -> ServeOptions {
     }
 }
 
-fn apis(control: &ControlPlane, settings: &Settings, stop: CancellationToken) -> Apis {
+pub(super) fn apis(control: &ControlPlane, settings: &Settings, stop: CancellationToken) -> Apis {
     let ControlPlane {
         fleet,
         event_log,

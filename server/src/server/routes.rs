@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use hangar_client::{
-    inference::grpc_inference_service_server::GrpcInferenceServiceServer,
+    inference::{
+        grpc_inference_service, grpc_inference_service_server::GrpcInferenceServiceServer,
+    },
     v1::{
         catalog_service_server::CatalogServiceServer, session_service_server::SessionServiceServer,
     },
@@ -38,6 +40,12 @@ pub(super) struct Apis {
 
 /// Largest request about models and their entries: a spec with its chat template, and all else that it may say.
 const MAX_SPEC_REQUEST: usize = 1 << 20;
+
+/// The methods of the Open Inference Protocol whose requests carry what models read; those of all others are about models.
+pub(super) const LARGE: &[&str] = &[
+    grpc_inference_service::MODEL_INFER,
+    grpc_inference_service::MODEL_STREAM_INFER,
+];
 
 /// Largest request to watch models: as many ids as may be, and a token that the server takes as one at all.
 const MAX_WATCH_REQUEST: usize = 2 << 20;
@@ -86,9 +94,9 @@ pub(super) fn routes(
             .max_decoding_message_size(bytes)
     };
     let open = LargeRequests {
+        methods: LARGE,
         large: open(settings.max_request_bytes),
         small: open(at_most(MAX_SPEC_REQUEST)),
-        methods: &["ModelInfer", "ModelStreamInfer"],
     };
     let catalog = CatalogServiceServer::new(catalog)
         .accept_compressed(CompressionEncoding::Gzip)

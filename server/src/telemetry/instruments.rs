@@ -5,9 +5,11 @@
 #![allow(clippy::disallowed_methods)]
 
 use opentelemetry::metrics::{AsyncInstrument, Counter, Histogram, Meter, UpDownCounter};
-use strum::VariantArray;
 
-use crate::model::{LoadPhase, StateKind, SuspendCause};
+use super::labels::{
+    EVICTION_CAUSE, Label, MEMORY_TYPE, MODEL, OPERATION, OUTCOME, PHASE, PROVIDER, REQUEST_ERROR,
+    REQUEST_MODEL, RPC_ERROR, RPC_METHOD, RPC_STATUS, RPC_SYSTEM, STATE, TOKEN_TYPE, Values,
+};
 
 /// A metric.
 #[derive(Clone, Copy, Debug)]
@@ -39,46 +41,6 @@ pub(super) enum Kind {
     ObservedGauge,
 }
 
-/// An attribute of a metric.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Label {
-    /// Its key.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the page and its test"))]
-    pub(super) key: &'static str,
-    /// What it may be.
-    pub(super) values: Values,
-}
-
-/// What a label may be: of both there is a bound to how many.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Values {
-    /// The ids of models.
-    Models,
-    /// One of so many.
-    OneOf(usize),
-}
-
-const MODEL: Label = models("model");
-const STATE: Label = one_of("state", StateKind::VARIANTS.len());
-/// Of a load, or all of it.
-const PHASE: Label = one_of("phase", LoadPhase::VARIANTS.len() + 1);
-/// Succeeded, failed or cancelled.
-const OUTCOME: Label = one_of("outcome", 3);
-const EVICTION_CAUSE: Label = one_of("hangar.eviction.cause", SuspendCause::VARIANTS.len());
-/// Of memory: the host's or a device's; of tokens: of prompts or of answers.
-const TYPE: Label = one_of("type", 2);
-/// A model generates, from messages or a prompt, or it embeds.
-const OPERATION: Label = one_of("gen_ai.operation.name", 2);
-const PROVIDER: Label = one_of("gen_ai.provider.name", 1);
-const REQUEST_MODEL: Label = models("gen_ai.request.model");
-/// Reasons that requests of one model fail for: few of those that there are.
-const REQUEST_ERROR: Label = one_of("error.type", 8);
-const RPC_SYSTEM: Label = one_of("rpc.system.name", 1);
-pub(super) const RPC_METHOD: Label = one_of("rpc.method", 100);
-const RPC_STATUS: Label = one_of("rpc.response.status_code", 17);
-/// The status again.
-const RPC_ERROR: Label = one_of("error.type", 1);
-
 /// Buckets of loads, in seconds.
 const LOADS: Kind = Kind::Histogram(&[
     0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0,
@@ -101,7 +63,7 @@ const OUTPUT_TOKENS: Kind = Kind::Histogram(&[
 ]);
 
 /// Labels of an answer.
-const OF_ANSWER: &[Label] = &[OPERATION, PROVIDER, REQUEST_MODEL];
+const OF_ANSWER: &[Label] = &[OPERATION.label, PROVIDER.label, REQUEST_MODEL.label];
 
 /// Defines metrics, and the list of them all.
 macro_rules! metrics {
@@ -123,34 +85,34 @@ macro_rules! metrics {
 
 metrics! {
     CALL_DURATION: "rpc.server.call.duration", CALLS, "s",
-        &[RPC_SYSTEM, RPC_METHOD, RPC_STATUS, RPC_ERROR],
+        &[RPC_SYSTEM.label, RPC_METHOD.label, RPC_STATUS.label, RPC_ERROR.label],
         "Time of a call, its stream included";
-    MODEL_STATE: "hangar.model.state", Kind::ObservedGauge, "", &[MODEL, STATE],
+    MODEL_STATE: "hangar.model.state", Kind::ObservedGauge, "", &[MODEL.label, STATE.label],
         "1 for the state that the model is in, 0 for the others";
-    LOAD_DURATION: "hangar.model.load.duration", LOADS, "s", &[MODEL, PHASE, OUTCOME],
+    LOAD_DURATION: "hangar.model.load.duration", LOADS, "s", &[MODEL.label, PHASE.label, OUTCOME.label],
         "Time of a phase of a load, or of all of it (phase total)";
-    UNLOAD_DURATION: "hangar.model.unload.duration", LOADS, "s", &[MODEL],
+    UNLOAD_DURATION: "hangar.model.unload.duration", LOADS, "s", &[MODEL.label],
         "Time of an unload, drain included";
-    EVICTIONS: "hangar.model.evictions", Kind::Counter, "{eviction}", &[MODEL, EVICTION_CAUSE],
+    EVICTIONS: "hangar.model.evictions", Kind::Counter, "{eviction}", &[MODEL.label, EVICTION_CAUSE.label],
         "Models that were unloaded without being asked to";
-    RESTARTS: "hangar.model.restarts", Kind::ObservedCounter, "{restart}", &[MODEL],
+    RESTARTS: "hangar.model.restarts", Kind::ObservedCounter, "{restart}", &[MODEL.label],
         "Restarts of the worker after a fault";
-    MEMORY: "hangar.model.memory", Kind::ObservedGauge, "By", &[MODEL, TYPE],
+    MEMORY: "hangar.model.memory", Kind::ObservedGauge, "By", &[MODEL.label, MEMORY_TYPE.label],
         "Memory that the worker holds";
-    KV_BLOCKS_USED: "hangar.model.kv_blocks.used", Kind::ObservedGauge, "{block}", &[MODEL],
+    KV_BLOCKS_USED: "hangar.model.kv_blocks.used", Kind::ObservedGauge, "{block}", &[MODEL.label],
         "Blocks of the KV cache that sequences have";
-    KV_BLOCKS_TOTAL: "hangar.model.kv_blocks.total", Kind::ObservedGauge, "{block}", &[MODEL],
+    KV_BLOCKS_TOTAL: "hangar.model.kv_blocks.total", Kind::ObservedGauge, "{block}", &[MODEL.label],
         "Blocks of the KV cache";
-    IN_FLIGHT: "hangar.model.in_flight", Kind::ObservedGauge, "{request}", &[MODEL],
+    IN_FLIGHT: "hangar.model.in_flight", Kind::ObservedGauge, "{request}", &[MODEL.label],
         "Requests that run";
-    QUEUE_DEPTH: "hangar.model.queue.depth", Kind::ObservedGauge, "{request}", &[MODEL],
+    QUEUE_DEPTH: "hangar.model.queue.depth", Kind::ObservedGauge, "{request}", &[MODEL.label],
         "Requests that wait";
-    TOKENS: "hangar.model.tokens", Kind::ObservedCounter, "{token}", &[MODEL, TYPE],
+    TOKENS: "hangar.model.tokens", Kind::ObservedCounter, "{token}", &[MODEL.label, TOKEN_TYPE.label],
         "Tokens of prompts and answers";
-    PACE: "hangar.model.pace", Kind::ObservedGauge, "{token}/s", &[MODEL, TYPE],
+    PACE: "hangar.model.pace", Kind::ObservedGauge, "{token}/s", &[MODEL.label, TOKEN_TYPE.label],
         "Tokens a second that the engine was last seen to read of prompts and to make of answers";
     REQUEST_DURATION: "gen_ai.server.request.duration", REQUESTS, "s",
-        &[OPERATION, PROVIDER, REQUEST_MODEL, REQUEST_ERROR],
+        &[OPERATION.label, PROVIDER.label, REQUEST_MODEL.label, REQUEST_ERROR.label],
         "Time of a request";
     TIME_TO_FIRST_TOKEN: "gen_ai.server.time_to_first_token", FIRST_TOKENS, "s", OF_ANSWER,
         "Time to the first token of an answer";
@@ -166,16 +128,6 @@ metrics! {
         "Size of the prepared weights";
     CACHE_ENTRIES: "hangar.cache.entries", Kind::ObservedGauge, "{entry}", &[],
         "Models whose weights are prepared";
-}
-
-const fn models(key: &'static str) -> Label {
-    let values = Values::Models;
-    Label { key, values }
-}
-
-const fn one_of(key: &'static str, count: usize) -> Label {
-    let values = Values::OneOf(count);
-    Label { key, values }
 }
 
 impl Metric {

@@ -15,16 +15,22 @@ use opentelemetry::{
 };
 use strum::VariantArray;
 
-use super::instruments::{self, Metric};
-use crate::model::{Pace, StateKind, SuspendCause};
+use super::{
+    instruments::{self, Metric},
+    labels::{
+        EVICTION_CAUSE, MEMORY_TYPE, MODEL, MemoryType, OPERATION, OUTCOME, PHASE, PROVIDER,
+        REQUEST_ERROR, REQUEST_MODEL, STATE, TOKEN_TYPE, TokenType,
+    },
+};
+use crate::model::{LoadOutcomeKind, LoadPhase, Operation, Pace, StateKind, SuspendCause};
 
 /// A model when metrics are collected.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelSample {
     /// Its id.
     pub model: String,
-    /// Its state, as [`StateKind::name`] has it.
-    pub state: &'static str,
+    /// Its state.
+    pub state: StateKind,
     /// What its worker holds. `None` when there is none.
     pub memory: Option<MemorySample>,
     /// Blocks of its KV cache that are in use, and all of them. `None` where it is not kept in blocks.
@@ -60,8 +66,8 @@ pub type SampleModels = Arc<dyn Fn() -> Vec<ModelSample> + Send + Sync>;
 pub struct RequestSample<'a> {
     /// The model's id.
     pub model: &'a str,
-    /// `chat` for messages, `text_completion` for a prompt, `embeddings` for vectors.
-    pub operation: &'static str,
+    /// What it asked for.
+    pub operation: Operation,
     /// From its admission to its end.
     pub duration: Duration,
     /// From its admission to the first token. `None` if there was none.
@@ -110,21 +116,18 @@ impl ModelMetrics {
         }
     }
 
-    /// A phase of a load has ended.
-    ///
-    /// `phase` is `pending`, `downloading`, `starting`, `loading` or `warming`, or `total` for the load
-    /// as a whole; `outcome` is `succeeded`, `failed` or `cancelled`.
-    pub fn load_phase_ended(
+    /// This phase of a load has ended, or without one the load as a whole.
+    pub fn load_ended(
         &self,
         model: &str,
-        phase: &'static str,
-        outcome: &'static str,
+        phase: Option<LoadPhase>,
+        outcome: LoadOutcomeKind,
         duration: Duration,
     ) {
         let attributes = [
-            of_model(model),
-            KeyValue::new("phase", phase),
-            KeyValue::new("outcome", outcome),
+            MODEL.is(model.to_owned()),
+            PHASE.is(phase),
+            OUTCOME.is(outcome),
         ];
         self.load_duration
             .record(duration.as_secs_f64(), &attributes);
@@ -133,17 +136,13 @@ impl ModelMetrics {
     /// A model was unloaded.
     pub fn unloaded(&self, model: &str, duration: Duration) {
         self.unload_duration
-            .record(duration.as_secs_f64(), &[of_model(model)]);
+            .record(duration.as_secs_f64(), &[MODEL.is(model.to_owned())]);
     }
 
     /// The model `model` was evicted, or unloaded for idleness.
     pub fn evicted(&self, model: &str, cause: SuspendCause) {
-        let cause = match cause {
-            SuspendCause::Evicted => "memory",
-            SuspendCause::Idle => "idle",
-        };
-        let cause = KeyValue::new("hangar.eviction.cause", cause);
-        self.evictions.add(1, &[of_model(model), cause]);
+        let attributes = [MODEL.is(model.to_owned()), EVICTION_CAUSE.is(cause)];
+        self.evictions.add(1, &attributes);
     }
 
     /// A watch stream was opened.
@@ -155,9 +154,9 @@ impl ModelMetrics {
     /// A request has ended.
     pub fn request_ended(&self, request: &RequestSample<'_>) {
         let mut attributes = vec![
-            KeyValue::new("gen_ai.operation.name", request.operation),
-            KeyValue::new("gen_ai.provider.name", "mistral.rs"),
-            KeyValue::new("gen_ai.request.model", request.model.to_owned()),
+            OPERATION.is(request.operation),
+            PROVIDER.is(()),
+            REQUEST_MODEL.is(request.model.to_owned()),
         ];
         let record =
             |histogram: &Histogram<f64>, time: Option<Duration>, attributes: &[KeyValue]| {
@@ -175,11 +174,7 @@ impl ModelMetrics {
             request.time_per_output_token,
             &attributes,
         );
-        attributes.extend(
-            request
-                .error
-                .map(|error| KeyValue::new("error.type", error)),
-        );
+        attributes.extend(request.error.map(|error| REQUEST_ERROR.is(error)));
         record(&self.request_duration, Some(request.duration), &attributes);
     }
 }
@@ -227,24 +222,16 @@ pub fn observe_models(meter: &Meter, snapshot: SampleModels) {
     };
     observe(instruments::MODEL_STATE, states);
     observe(instruments::IN_FLIGHT, |to, sample| {
-        to.observe(sample.in_flight, &[of_model(&sample.model)]);
+        to.observe(sample.in_flight, &[MODEL.is(sample.model.clone())]);
     });
     observe(instruments::QUEUE_DEPTH, |to, sample| {
-        to.observe(sample.queued, &[of_model(&sample.model)]);
+        to.observe(sample.queued, &[MODEL.is(sample.model.clone())]);
     });
     observe(instruments::RESTARTS, |to, sample| {
-        to.observe(sample.restarts, &[of_model(&sample.model)]);
+        to.observe(sample.restarts, &[MODEL.is(sample.model.clone())]);
     });
-    observe(instruments::TOKENS, |to, sample| {
-        typed(to, sample, "prompt", sample.prompt_tokens);
-        typed(to, sample, "completion", sample.completion_tokens);
-    });
-    observe(instruments::MEMORY, |to, sample| {
-        if let Some(memory) = sample.memory {
-            typed(to, sample, "host", memory.host);
-            typed(to, sample, "device", memory.device);
-        }
-    });
+    observe(instruments::TOKENS, tokens);
+    observe(instruments::MEMORY, memory);
     let paces = samples.clone();
     instruments::PACE.observe_rate(meter, move |to| {
         for sample in paces.now().iter() {
@@ -253,20 +240,40 @@ pub fn observe_models(meter: &Meter, snapshot: SampleModels) {
     });
     observe(instruments::KV_BLOCKS_USED, |to, sample| {
         if let Some((used, _)) = sample.kv_blocks {
-            to.observe(used, &[of_model(&sample.model)]);
+            to.observe(used, &[MODEL.is(sample.model.clone())]);
         }
     });
     observe(instruments::KV_BLOCKS_TOTAL, |to, sample| {
         if let Some((_, total)) = sample.kv_blocks {
-            to.observe(total, &[of_model(&sample.model)]);
+            to.observe(total, &[MODEL.is(sample.model.clone())]);
         }
     });
 }
 
 fn states(to: &dyn AsyncInstrument<u64>, sample: &ModelSample) {
-    for state in StateKind::VARIANTS.iter().map(|kind| kind.name()) {
-        let attributes = [of_model(&sample.model), KeyValue::new("state", state)];
+    for &state in StateKind::VARIANTS {
+        let attributes = [MODEL.is(sample.model.clone()), STATE.is(state)];
         to.observe(u64::from(state == sample.state), &attributes);
+    }
+}
+
+fn tokens(to: &dyn AsyncInstrument<u64>, sample: &ModelSample) {
+    for (kind, tokens) in [
+        (TokenType::Prompt, sample.prompt_tokens),
+        (TokenType::Completion, sample.completion_tokens),
+    ] {
+        let attributes = [MODEL.is(sample.model.clone()), TOKEN_TYPE.is(kind)];
+        to.observe(tokens, &attributes);
+    }
+}
+
+fn memory(to: &dyn AsyncInstrument<u64>, sample: &ModelSample) {
+    let Some(MemorySample { host, device }) = sample.memory else {
+        return;
+    };
+    for (kind, bytes) in [(MemoryType::Host, host), (MemoryType::Device, device)] {
+        let attributes = [MODEL.is(sample.model.clone()), MEMORY_TYPE.is(kind)];
+        to.observe(bytes, &attributes);
     }
 }
 
@@ -276,24 +283,13 @@ fn pace(to: &dyn AsyncInstrument<f64>, sample: &ModelSample) {
         generated_tokens_per_second,
     } = sample.pace;
     for (kind, seen) in [
-        ("prompt", prompt_tokens_per_second),
-        ("completion", generated_tokens_per_second),
+        (TokenType::Prompt, prompt_tokens_per_second),
+        (TokenType::Completion, generated_tokens_per_second),
     ] {
         if let Some(pace) = seen {
-            typed(to, sample, kind, pace);
+            to.observe(pace, &[MODEL.is(sample.model.clone()), TOKEN_TYPE.is(kind)]);
         }
     }
-}
-
-fn typed<T>(to: &dyn AsyncInstrument<T>, sample: &ModelSample, kind: &'static str, value: T) {
-    to.observe(
-        value,
-        &[of_model(&sample.model), KeyValue::new("type", kind)],
-    );
-}
-
-fn of_model(model: &str) -> KeyValue {
-    KeyValue::new("model", model.to_owned())
 }
 
 impl Samples {

@@ -16,7 +16,7 @@ use super::{
     tests,
 };
 use crate::{
-    model::{Pace, SuspendCause},
+    model::{LoadOutcomeKind, LoadPhase, Operation, Pace, StateKind, SuspendCause},
     prepared::PreparedCache,
 };
 
@@ -25,13 +25,18 @@ async fn record_everything(telemetry: &Telemetry, directory: &std::path::Path) {
     let meter = telemetry.meter();
     let seconds = Duration::from_secs;
     let metrics = ModelMetrics::new(&meter);
-    metrics.load_phase_ended("m", "loading", "succeeded", seconds(1));
+    metrics.load_ended(
+        "m",
+        Some(LoadPhase::Loading),
+        LoadOutcomeKind::Succeeded,
+        seconds(1),
+    );
     metrics.unloaded("m", seconds(1));
     metrics.evicted("m", SuspendCause::Evicted);
     drop(metrics.watcher());
     metrics.request_ended(&RequestSample {
         model: "m",
-        operation: "chat",
+        operation: Operation::Chat,
         duration: seconds(1),
         time_to_first_token: Some(seconds(1)),
         time_per_output_token: Some(seconds(1)),
@@ -39,7 +44,7 @@ async fn record_everything(telemetry: &Telemetry, directory: &std::path::Path) {
     });
     let sample = ModelSample {
         model: "m".to_owned(),
-        state: "ready",
+        state: StateKind::Ready,
         memory: Some(MemorySample { host: 1, device: 1 }),
         kv_blocks: Some((1, 2)),
         in_flight: 1,

@@ -13,12 +13,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use hangar_client::code_name;
 use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
-use opentelemetry::{
-    KeyValue,
-    metrics::{Histogram, Meter},
-};
+use opentelemetry::metrics::{Histogram, Meter};
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use tonic::Code;
@@ -26,6 +24,7 @@ use tower::{Layer, Service};
 use tracing::{Instrument, Span, field::Empty, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
+use super::labels::{RPC_ERROR, RPC_METHOD, RPC_STATUS, RPC_SYSTEM};
 use crate::net::is_stream_overdue;
 
 /// Name of a method that is not known: anybody can make up names, and each would be a series.
@@ -238,15 +237,15 @@ impl RpcCall {
         if std::mem::replace(&mut self.recorded, true) {
             return;
         }
-        let name = name_of(code);
+        let name = code_name(code);
         let mut attributes = vec![
-            KeyValue::new("rpc.system.name", "grpc"),
-            KeyValue::new("rpc.method", self.method.clone()),
-            KeyValue::new("rpc.response.status_code", name),
+            RPC_SYSTEM.is(()),
+            RPC_METHOD.is(self.method.clone()),
+            RPC_STATUS.is(code),
         ];
         self.span.record("rpc.response.status_code", name);
         if is_fault(code) {
-            attributes.push(KeyValue::new("error.type", name));
+            attributes.push(RPC_ERROR.is(code));
             self.span.record("error.type", name);
             self.span.record("otel.status_code", "ERROR");
         }
@@ -267,7 +266,7 @@ impl Drop for RpcCall {
 }
 
 /// Full names of a descriptor set's methods, such as `hangar.v1.ModelService/GetInfo`.
-fn methods_of(set: &[u8]) -> Vec<String> {
+pub fn methods_of(set: &[u8]) -> Vec<String> {
     // A set that cannot be read has no methods; the tests show that ours can.
     let files = FileDescriptorSet::decode(set).unwrap_or_default().file;
     let mut names = Vec::new();
@@ -302,27 +301,4 @@ fn is_fault(code: Code) -> bool {
             | Code::Unavailable
             | Code::DataLoss
     )
-}
-
-/// The name of `code` as it is written in the gRPC specification.
-pub(crate) fn name_of(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
 }

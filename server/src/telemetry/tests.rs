@@ -24,14 +24,14 @@ use tracing::info_span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::{
-    instruments::{RPC_METHOD, Values},
+    labels::{RPC_METHOD, Values},
     model_metrics::{MemorySample, ModelMetrics, ModelSample, RequestSample, observe_models},
     rpc::RpcLayer,
     *,
 };
 use crate::{
     config::{Layer as SettingsLayer, SettingsArguments},
-    model::{LoadPhase, Pace, StateKind},
+    model::{LoadOutcomeKind, LoadPhase, Operation, Pace, StateKind},
     net::{end_stream_after, limited},
     supervisor::Supervisor,
 };
@@ -204,8 +204,8 @@ async fn made_up_methods_share_one_series() {
     assert_eq!(calls(&telemetry, "grpc.health.v1.Health/Watch", "OK"), 1.0);
 }
 
-fn sample(model: &str, state: &'static str) -> ModelSample {
-    let loaded = state == "ready";
+fn sample(model: &str, state: StateKind) -> ModelSample {
+    let loaded = state == StateKind::Ready;
     ModelSample {
         model: model.to_owned(),
         state,
@@ -233,8 +233,11 @@ async fn models_are_shown_as_they_are_and_vanish_with_their_models() {
     let snapshot = {
         let gone = gone.clone();
         move || match gone.load(Ordering::SeqCst) {
-            false => vec![sample("a/b", "ready"), sample("c", "failed")],
-            true => vec![sample("c", "failed")],
+            false => vec![
+                sample("a/b", StateKind::Ready),
+                sample("c", StateKind::Failed),
+            ],
+            true => vec![sample("c", StateKind::Failed)],
         }
     };
     observe_models(&telemetry.meter(), Arc::new(snapshot));
@@ -281,7 +284,7 @@ async fn a_thousand_loaded_models_have_series_of_their_own() {
     let models = 1000;
     let snapshot = move || {
         (0..models)
-            .map(|n| sample(&format!("m{n}"), "ready"))
+            .map(|n| sample(&format!("m{n}"), StateKind::Ready))
             .collect()
     };
     observe_models(&telemetry.meter(), Arc::new(snapshot));
@@ -304,12 +307,12 @@ async fn every_phase_of_every_model_has_a_series_of_its_own() {
     };
     let telemetry = Telemetry::without_log(&settings).unwrap();
     let metrics = ModelMetrics::new(&telemetry.meter());
-    let phases = LoadPhase::VARIANTS.iter().map(|phase| phase.name());
-    let phases: Vec<_> = phases.chain(["total"]).collect();
+    let phases = LoadPhase::VARIANTS.iter().copied().map(Some);
+    let phases: Vec<_> = phases.chain([None]).collect();
     for model in 0..models {
         for phase in &phases {
-            for outcome in ["succeeded", "failed", "cancelled"] {
-                metrics.load_phase_ended(&format!("m{model}"), phase, outcome, Duration::ZERO);
+            for &outcome in LoadOutcomeKind::VARIANTS {
+                metrics.load_ended(&format!("m{model}"), *phase, outcome, Duration::ZERO);
             }
         }
     }
@@ -326,7 +329,7 @@ async fn every_phase_of_every_model_has_a_series_of_its_own() {
 #[bounded::test]
 async fn every_method_has_a_series_of_its_own() {
     let methods = RpcLayer::new(&telemetry().meter()).methods();
-    let Values::OneOf(most) = RPC_METHOD.values else {
+    let Values::OneOf(most) = RPC_METHOD.label.values else {
         panic!("methods are no models");
     };
     assert!(methods <= most, "{methods}");
@@ -337,14 +340,15 @@ async fn durations_of_models_are_recorded() {
     let telemetry = telemetry();
     let metrics = ModelMetrics::new(&telemetry.meter());
     let seconds = Duration::from_secs;
-    metrics.load_phase_ended("m", "loading", "succeeded", seconds(2));
+    let (loading, succeeded) = (Some(LoadPhase::Loading), LoadOutcomeKind::Succeeded);
+    metrics.load_ended("m", loading, succeeded, seconds(2));
     metrics.unloaded("m", seconds(3));
     let first = metrics.watcher();
     let _second = metrics.watcher();
     drop(first);
     let request = RequestSample {
         model: "m",
-        operation: "chat",
+        operation: Operation::Chat,
         duration: seconds(4),
         time_to_first_token: Some(seconds(1)),
         time_per_output_token: None,

@@ -9,13 +9,12 @@ use hangar_worker_protocol::{
     v1::{
         DetokenizeRequest, EmbedRequest, LoadRequest, LoadResponse, PrepareWeightsRequest,
         ShutdownRequest, TokenizeRequest, WatchStatsRequest, WatchStatsResponse,
-        load_response::Event, worker_service_client::WorkerServiceClient,
-        worker_service_server::SERVICE_NAME,
+        load_response::Event, worker_service, worker_service_client::WorkerServiceClient,
     },
 };
 use http::uri::PathAndQuery;
 use tonic::{
-    GrpcMethod, Request, Status, Streaming,
+    Request, Status, Streaming,
     client::Grpc,
     transport::{self, Channel},
 };
@@ -62,9 +61,6 @@ pub struct StatsStream(Streaming<WatchStatsResponse>);
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct CallError(Box<Status>);
-
-/// The method whose responses stay encoded.
-const GENERATE: &str = "Generate";
 
 impl WorkerClient {
     /// Connects to the worker that listens on `socket`.
@@ -133,12 +129,10 @@ impl WorkerClient {
     ///
     /// The worker's, or UNAVAILABLE without a connection.
     pub async fn generate(&mut self, call: GenerateCall) -> Result<Streaming<Bytes>, Status> {
-        let mut request = traced(convert::generate(call));
+        let request = traced(convert::generate(call));
         let ready = self.grpc.ready().await;
         ready.map_err(|error| Status::from_error(error.into()))?;
-        let method = GrpcMethod::new(SERVICE_NAME, GENERATE);
-        request.extensions_mut().insert(method);
-        let path = PathAndQuery::try_from(format!("/{SERVICE_NAME}/{GENERATE}"));
+        let path = PathAndQuery::try_from(format!("/{}", worker_service::GENERATE));
         let path = path.map_err(|error| Status::internal(error.to_string()))?;
         let call = self.grpc.server_streaming(request, path, EncodedResponses);
         Ok(call.await?.into_inner())

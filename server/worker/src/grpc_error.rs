@@ -1,18 +1,15 @@
 //! The worker's errors as gRPC statuses.
 //!
-//! Every status carries `google.rpc.ErrorInfo` with domain "hangar.v1" and a reason of
+//! Every status carries `google.rpc.ErrorInfo` with the domain of the API and a reason of
 //! `hangar.v1.ErrorReason`, so that the server can pass it on as it is.
 
 use std::{collections::HashMap, time::Duration};
 
-use hangar_client::v1::ErrorReason;
+use hangar_client::{ERROR_DOMAIN, v1::ErrorReason};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::{failure::one_paragraph, stats::TooSlow};
-
-/// Domain of every reason.
-const DOMAIN: &str = "hangar.v1";
 
 /// How long a caller is to wait when the worker dies: about a restart.
 const RETRY_AFTER_DEATH: Duration = Duration::from_secs(1);
@@ -141,12 +138,12 @@ fn with_metadata<const N: usize>(
     metadata: [(&str, String); N],
 ) -> Status {
     let metadata = metadata.map(|(key, value)| (key.to_owned(), value));
-    let details = ErrorDetails::with_error_info(name(reason), DOMAIN, metadata);
+    let details = ErrorDetails::with_error_info(name(reason), ERROR_DOMAIN, metadata);
     Status::with_error_details(code, message, details)
 }
 
 fn details(reason: ErrorReason) -> ErrorDetails {
-    ErrorDetails::with_error_info(name(reason), DOMAIN, HashMap::new())
+    ErrorDetails::with_error_info(name(reason), ERROR_DOMAIN, HashMap::new())
 }
 
 /// The name of a reason without its prefix, as errors have it.
@@ -201,7 +198,7 @@ mod tests {
             let info = status.get_details_error_info().expect("error info");
             assert_eq!(
                 (info.domain.as_str(), info.reason.as_str()),
-                (DOMAIN, reason)
+                (ERROR_DOMAIN, reason)
             );
         }
     }

@@ -1,14 +1,33 @@
-//! What is said of each call: its codes in its comment, and that there is such a call in the tour of the API.
+//! What belongs to each call: its codes in its comment, a place in the tour of the API, a builder of the client, and an
+//! end-to-end test.
 
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use prost_types::FileDescriptorSet;
 
-use crate::{PUBLIC, compile, protos, workspace};
+use crate::{
+    OPEN_INFERENCE, PUBLIC, compile,
+    method_names::snake_case,
+    protos,
+    sources::{code, names, sources, sources_without_tests},
+    workspace,
+};
 
 /// The page that shows what the API does.
 const TOUR: &str = "docs/api.md";
+
+/// Where the end-to-end tests are.
+const SUITES: &str = "tests/tests";
+
+/// Calls that people have no use for, and why.
+const WITHOUT_BUILDER: [(&str, &str); 0] = [];
+
+/// Calls that the end-to-end tests make through `Stubs`, which has another name for them.
+const BY_STUBS: [(&str, &str); 2] = [
+    ("GetSession", "stubs.session("),
+    ("CloseSession", "stubs.close("),
+];
 
 /// The codes of gRPC but OK.
 const CODES: [&str; 16] = [
@@ -94,6 +113,41 @@ fn the_tour_of_the_api_names_every_call() -> Result<()> {
     let words: BTreeSet<_> = page.split(|c: char| !c.is_ascii_alphanumeric()).collect();
     for ApiCall { name, .. } in calls(&compile(&protos(PUBLIC)?)?)? {
         ensure!(words.contains(&*name), "{TOUR} does not name {name}");
+    }
+    Ok(())
+}
+
+#[bounded::test]
+fn the_client_makes_every_call() -> Result<()> {
+    let mut sources = sources_without_tests("client/src")?;
+    // The command line makes calls through the client.
+    sources.retain(|(name, _)| !name.starts_with("client/src/bin"));
+    let code = code(&sources);
+    for Call { name, .. } in calls(&compile(&protos(PUBLIC)?)?)? {
+        let method = snake_case(&name);
+        let stubs = ["stub", "_service()"];
+        let mut calls = stubs.iter().map(|stub| format!("{stub}.{method}("));
+        let is_made = calls.any(|call| code.contains(&call));
+        let is_left_out = WITHOUT_BUILDER.iter().any(|(call, _)| *call == name);
+        ensure!(
+            is_made != is_left_out,
+            "{name}: a builder in client/src, or a place in WITHOUT_BUILDER"
+        );
+    }
+    Ok(())
+}
+
+#[bounded::test]
+fn an_end_to_end_test_makes_every_call() -> Result<()> {
+    let code = code(&sources(&[SUITES])?);
+    let protos = [protos(PUBLIC)?, protos(OPEN_INFERENCE)?].concat();
+    for Call { name, .. } in calls(&compile(&protos)?)? {
+        let by_stubs = BY_STUBS.iter().find(|(call, _)| *call == name);
+        let is_made = names(&code, &format!("{name}Request"))
+            || code.contains(&format!("Service/{name}\""))
+            || code.contains(&format!(".{}(", snake_case(&name)))
+            || by_stubs.is_some_and(|(_, call)| code.contains(call));
+        ensure!(is_made, "no test in {SUITES} makes the call {name}");
     }
     Ok(())
 }

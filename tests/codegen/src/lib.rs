@@ -8,6 +8,7 @@
 mod bounds;
 #[cfg(test)]
 mod calls;
+mod method_names;
 #[cfg(test)]
 mod modules;
 pub mod pages;
@@ -79,6 +80,16 @@ pub fn generate() -> Result<BTreeMap<String, Vec<u8>>> {
         &["hangar.worker.v1"],
         WORKER_PROTOCOL,
     )?);
+    for (folder, output) in [
+        (PUBLIC, CLIENT),
+        (OPEN_INFERENCE, CLIENT),
+        (PRIVATE, WORKER_PROTOCOL),
+    ] {
+        let package = folder.1.replace('/', ".");
+        let names = method_names::code(&compile(&protos(folder)?)?, &package)?;
+        let stubs = files.get_mut(&format!("{output}/{package}.rs"));
+        stubs.context("stubs")?.extend(names.bytes());
+    }
     Ok(files)
 }
 

@@ -1,10 +1,14 @@
 //! What CONTRIBUTING's recipes leave to be done and neither the compiler nor clippy names.
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{pages, sources::sources_without_tests, workspace};
+use crate::{
+    PUBLIC, compile, pages, protos,
+    sources::{code, names, sources, sources_without_tests},
+    workspace,
+};
 
 const PROTO: &str = "server/worker-protocol/proto/hangar/worker/v1/worker_service.proto";
 
@@ -36,6 +40,21 @@ const FOR_PEOPLE: [&str; 5] = [
 
 /// Fields of the worker's configuration that say nothing to the worker: the scripted worker answers with them.
 const UNREAD: [&str; 1] = ["max_concurrency"];
+
+/// What an engine is built from and GetInfo tells of in another place than its metadata: what templates support, the id of
+/// the tokenizer, and the blocks of the cache in the status.
+const TOLD_ELSEWHERE: [&str; 3] = ["chat_template", "tokenizer", "kv_cache"];
+
+/// Where the end-to-end tests are, those with real engines among them, and those that a machine with a GPU runs.
+const SUITES: &str = "tests/tests";
+const ENGINE: &str = "tests/tests/engine";
+const GPU_CHECK: &str = "tests/src/bin/gpu-check";
+
+/// Where the attributes of metrics are declared, and made.
+const LABELS: &str = "server/src/telemetry/labels.rs";
+
+/// What makes attributes: of metrics, and of the server itself.
+const MAKE_ATTRIBUTES: [&str; 2] = [LABELS, "server/src/telemetry.rs"];
 
 /// The names of the fields of a message, and of its oneofs.
 fn fields(message: &str) -> Result<Vec<String>> {
@@ -70,36 +89,29 @@ fn fields_of(name: &str) -> Result<Vec<String>> {
     Ok(names.collect())
 }
 
+/// The names of the variants of an enum that `file` defines.
+fn variants(file: &str, name: &str) -> Result<Vec<String>> {
+    let code = fs::read_to_string(workspace().join(file))?;
+    let (_, body) = code
+        .split_once(&format!("pub enum {name} {{\n"))
+        .with_context(|| name.to_owned())?;
+    let (body, _) = body.split_once("\n}\n").context("its end")?;
+    let lines = body.lines().filter_map(|line| line.strip_prefix("    "));
+    let variants = lines.filter(|line| line.starts_with(char::is_uppercase));
+    let names = variants.filter_map(|line| line.split([',', '(', ' ']).next());
+    Ok(names.map(str::to_owned).collect())
+}
+
 /// The names of what an engine is built from.
 fn engine_inputs() -> Result<Vec<String>> {
     fields_of("EngineInputs<'a>")
 }
 
-/// The code of a folder, without tests and comments and what is at `left_out`; what goes on in a further line with a dot
-/// is one line.
+/// The code of a folder without tests, and without what is at `left_out`.
 fn code_of(folder: &str, left_out: &[&str]) -> Result<String> {
-    let mut code = String::new();
     let mut sources = sources_without_tests(folder)?;
     sources.retain(|(name, _)| !left_out.iter().any(|path| name.starts_with(path)));
-    for (_, text) in sources {
-        let lines = text.lines().map(str::trim);
-        for line in lines.filter(|line| !line.starts_with("//")) {
-            if !line.starts_with('.') {
-                code.push('\n');
-            }
-            code.push_str(line);
-        }
-    }
-    Ok(code)
-}
-
-/// Whether the code names this, and not only something longer.
-fn names(code: &str, name: &str) -> bool {
-    let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    code.match_indices(name).any(|(at, _)| {
-        let goes_on = code[at + name.len()..].starts_with(is_of_name);
-        !goes_on && !code[..at].ends_with(is_of_name)
-    })
+    Ok(code(&sources))
 }
 
 /// Whether the code reads a field of the configuration, or of the spec in it.
@@ -175,18 +187,102 @@ fn a_field_is_read_of_the_configuration_and_not_of_anything_else() {
 #[bounded::test]
 fn somebody_reports_every_event_of_a_model() -> Result<()> {
     let code = code_of("server/src/lifecycle", &[])?;
-    let events = fs::read_to_string(workspace().join(TRANSITION))?;
-    let (_, body) = events.split_once("pub enum Event {\n").context("Event")?;
-    let (body, _) = body.split_once("\n}\n").context("its end")?;
-    let lines = body.lines().filter_map(|line| line.strip_prefix("    "));
-    let variants = lines.filter(|line| line.starts_with(char::is_uppercase));
-    let mut events = 0;
-    for event in variants.filter_map(|line| line.split([',', '(', ' ']).next()) {
+    let events = variants(TRANSITION, "Event")?;
+    ensure!(events.len() > 15, "{events:?}");
+    for event in events {
         let reported = names(&code, &format!("Event::{event}"));
         ensure!(reported, "nobody in the lifecycle reports {event}");
-        events += 1;
     }
-    ensure!(events > 15, "{events}");
+    Ok(())
+}
+
+/// The states that code names as variants of the API's `ModelState`, alone or in braces.
+fn model_states(code: &str) -> BTreeSet<&str> {
+    let named = code.split("ModelState::").skip(1).flat_map(|rest| {
+        let end = match rest.starts_with('{') {
+            true => rest.find('}'),
+            false => rest.find(|c: char| !c.is_ascii_alphanumeric()),
+        };
+        rest[..end.unwrap_or(rest.len())].split(['{', ',', ' ', '\n'])
+    });
+    named.collect()
+}
+
+#[bounded::test]
+fn an_end_to_end_test_names_every_state_of_a_model() -> Result<()> {
+    let code = code(&sources(&[SUITES])?);
+    let named = model_states(&code);
+    let states = variants(STATE, "State")?;
+    ensure!(states.len() > 10, "{states:?}");
+    for state in states {
+        ensure!(named.contains(&*state), "no test in {SUITES} is of {state}");
+    }
+    Ok(())
+}
+
+#[bounded::test]
+fn states_are_named_alone_or_in_braces() {
+    let code =
+        "use v1::{LoadPhase::Loading, ModelState::{self, Ready,\nFailed}}; ModelState::Backoff)";
+    let named = model_states(code);
+    for state in ["Ready", "Failed", "Backoff"] {
+        assert!(named.contains(state), "{named:?}");
+    }
+    assert!(!named.contains("Loading"), "{named:?}");
+}
+
+/// Whether the code gives this field a value: assigned, in a literal, or by a setter.
+fn is_set(code: &str, field: &str) -> bool {
+    let forms = [
+        format!(".{field} = "),
+        format!(" {field}: "),
+        format!(".{field}("),
+    ];
+    let begun = code.split_whitespace().collect::<Vec<_>>().join(" ");
+    forms.iter().any(|form| begun.contains(form))
+}
+
+#[bounded::test]
+fn an_end_to_end_test_sets_every_field_of_a_spec() -> Result<()> {
+    let all = code(&sources(&[SUITES])?);
+    let engine = code(&sources(&[ENGINE, GPU_CHECK])?);
+    let (fields, inputs) = (fields_of("Spec")?, engine_inputs()?);
+    ensure!(fields.len() > 20, "{fields:?}");
+    for field in fields {
+        let (code, suites) = match inputs.contains(&field) {
+            true => (&engine, ENGINE),
+            false => (&all, SUITES),
+        };
+        ensure!(is_set(code, &field), "no test in {suites} sets {field}");
+    }
+    Ok(())
+}
+
+#[bounded::test]
+fn metadata_tells_of_all_that_an_engine_is_built_from() -> Result<()> {
+    let set = compile(&protos(PUBLIC)?)?;
+    let mut messages = set.file.iter().flat_map(|file| &file.message_type);
+    let metadata = messages.find(|message| message.name() == "ModelMetadata");
+    let metadata = &metadata.context("ModelMetadata")?.field;
+    for input in engine_inputs()? {
+        let is_told = metadata.iter().any(|field| field.name() == input);
+        ensure!(
+            is_told != TOLD_ELSEWHERE.contains(&&*input),
+            "{input}: a field of ModelMetadata, or a place in TOLD_ELSEWHERE"
+        );
+    }
+    Ok(())
+}
+
+#[bounded::test]
+fn attributes_of_metrics_are_made_by_their_labels() -> Result<()> {
+    for (name, text) in sources_without_tests("server/src")? {
+        let makes = text.contains("KeyValue::new");
+        ensure!(
+            !makes || MAKE_ATTRIBUTES.contains(&&*name),
+            "{name} makes an attribute: {LABELS} declares those of metrics"
+        );
+    }
     Ok(())
 }
 

@@ -29,6 +29,30 @@ pub(crate) fn sources(folders: &[&str]) -> Result<Vec<(String, String)>> {
     Ok(sources)
 }
 
+/// The code of sources, without comments; what goes on in a further line with a dot is one line.
+pub(crate) fn code(sources: &[(String, String)]) -> String {
+    let mut code = String::new();
+    for (_, text) in sources {
+        let lines = text.lines().map(str::trim);
+        for line in lines.filter(|line| !line.starts_with("//")) {
+            if !line.starts_with('.') {
+                code.push('\n');
+            }
+            code.push_str(line);
+        }
+    }
+    code
+}
+
+/// Whether the code names this, and not only something longer.
+pub(crate) fn names(code: &str, name: &str) -> bool {
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    code.match_indices(name).any(|(at, _)| {
+        let goes_on = code[at + name.len()..].starts_with(is_of_name);
+        !goes_on && !code[..at].ends_with(is_of_name)
+    })
+}
+
 /// As [`sources`], without tests.
 pub(crate) fn sources_without_tests(folder: &str) -> Result<Vec<(String, String)>> {
     let mut sources = sources(&[folder])?;

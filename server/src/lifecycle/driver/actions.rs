@@ -10,7 +10,7 @@ use super::{ModelDriver, resources::ResourceEvent, timers::Timer};
 use crate::{
     failpoint,
     model::{
-        LoadId, LoadOutcome, LoadRecord, ProgressMeter, StateKind,
+        LoadId, LoadOutcome, LoadOutcomeKind, LoadRecord, ProgressMeter, StateKind,
         state::{Action, Event, State},
     },
 };
@@ -223,15 +223,9 @@ impl ModelDriver {
     fn finish(&mut self, load_id: &LoadId, outcome: LoadOutcome) {
         self.timers.clear(Timer::Load);
         self.load.span = Span::none();
-        let name = match outcome {
-            LoadOutcome::Succeeded => "succeeded",
-            LoadOutcome::Failed(_) => "failed",
-            LoadOutcome::Cancelled => "cancelled",
-        };
+        let kind = LoadOutcomeKind::from(&outcome);
         let (id, took) = (self.model.id().as_str(), self.load.began.elapsed());
-        self.context
-            .metrics
-            .load_phase_ended(id, "total", name, took);
+        self.context.metrics.load_ended(id, None, kind, took);
         self.record_load(&LoadRecord {
             load_id: load_id.clone(),
             outcome: outcome.clone(),

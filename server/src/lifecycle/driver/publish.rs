@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::ModelDriver;
 use crate::{
     catalog::LearnedFacts,
-    model::{DeviceName, Progress, Spec, StateKind, state::StateGroup},
+    model::{DeviceName, LoadOutcomeKind, Progress, Spec, StateKind, state::StateGroup},
 };
 
 impl ModelDriver {
@@ -53,19 +53,22 @@ impl ModelDriver {
     /// Records how long the phase `before` of a load took, and how it ended.
     pub(super) fn record_phase(&mut self, before: StateKind) {
         let entered = std::mem::replace(&mut self.published.entered, Instant::now());
-        if before.load_phase().is_none() {
+        let phase = before.load_phase();
+        if phase.is_none() {
             return;
         }
         let outcome = match self.state.kind().group() {
-            StateGroup::Load(_) | StateGroup::Serve | StateGroup::Drain => "succeeded",
+            StateGroup::Load(_) | StateGroup::Serve | StateGroup::Drain => {
+                LoadOutcomeKind::Succeeded
+            }
             StateGroup::Idle | StateGroup::Retry | StateGroup::Stop => match self.state.failure() {
-                Some(_) => "failed",
-                None => "cancelled",
+                Some(_) => LoadOutcomeKind::Failed,
+                None => LoadOutcomeKind::Cancelled,
             },
         };
         let (id, took) = (self.model.id().as_str(), entered.elapsed());
         let metrics = &self.context.metrics;
-        metrics.load_phase_ended(id, before.name(), outcome, took);
+        metrics.load_ended(id, phase, outcome, took);
     }
 
     /// Brings the status in line with the state and with what is known of the worker.

@@ -5,22 +5,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use strum::IntoStaticStr;
-
 use super::{Usage, window::UsageEvent};
-use crate::telemetry::model_metrics::RequestSample;
-
-/// What a request asks for, by the names of the GenAI semantic conventions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
-#[strum(serialize_all = "snake_case")]
-pub enum Operation {
-    /// An answer to a conversation.
-    Chat,
-    /// The continuation of a text.
-    TextCompletion,
-    /// Vectors of texts.
-    Embeddings,
-}
+use crate::{model::Operation, telemetry::model_metrics::RequestSample};
 
 /// Counts one request. Dropped before its end was known, it counts as cancelled.
 #[derive(Debug)]
@@ -101,7 +87,7 @@ impl RequestRecord {
         let now = Instant::now();
         self.usage.metrics.request_ended(&RequestSample {
             model: self.usage.model.as_str(),
-            operation: self.operation.name(),
+            operation: self.operation,
             duration: now - self.began,
             time_to_first_token: self.first.map(|first| first - self.began),
             time_per_output_token: self.per_token(),
@@ -123,12 +109,5 @@ impl Drop for RequestRecord {
             let now = self.end(Some("CANCELLED"));
             self.usage.observe(now, UsageEvent::Cancelled);
         }
-    }
-}
-
-impl Operation {
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        self.into()
     }
 }

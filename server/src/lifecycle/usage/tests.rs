@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::model::Operation;
 
 /// A model that became known just now, and that moment.
 fn usage() -> (Arc<Usage>, Instant) {

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 mod random_sequences;
+mod table;
 
 use super::*;
 use crate::model::{LoadOutcome, Reason, RestartMode};

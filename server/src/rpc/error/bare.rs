@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use hangar_client::v1::ErrorReason;
+use hangar_client::{ERROR_DOMAIN, v1::ErrorReason};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetail, ErrorInfo, StatusExt};
 
-use super::details::{DOMAIN, bare};
+use super::details::bare;
 
 /// How tonic begins to refuse an encoding.
 const ENCODING: &str = "Content is compressed with";
@@ -33,7 +33,7 @@ pub fn completed(path: &str, status: Status) -> Status {
         }
         _ => {}
     }
-    let info = ErrorInfo::new(bare(reason), DOMAIN, metadata);
+    let info = ErrorInfo::new(bare(reason), ERROR_DOMAIN, metadata);
     let mut details = vec![ErrorDetail::ErrorInfo(info)];
     details.extend(status.get_error_details_vec());
     let metadata = status.metadata().clone();
@@ -88,7 +88,7 @@ mod tests {
         ] {
             let completed = completed("/a.B/C", status.clone());
             let info = completed.get_details_error_info().expect("a reason");
-            assert_eq!((&*info.reason, &*info.domain), (reason, DOMAIN));
+            assert_eq!((&*info.reason, &*info.domain), (reason, ERROR_DOMAIN));
             assert_eq!(completed.code(), status.code());
             assert!(!completed.message().is_empty());
         }
@@ -96,7 +96,7 @@ mod tests {
 
     #[bounded::test]
     fn details_that_are_there_stay() {
-        let known = ErrorDetails::with_error_info("QUEUE_FULL", DOMAIN, []);
+        let known = ErrorDetails::with_error_info("QUEUE_FULL", ERROR_DOMAIN, []);
         let known = Status::with_error_details(Code::ResourceExhausted, "full", known);
         let same = completed("/a.B/C", known.clone());
         assert_eq!(same.details(), known.details());

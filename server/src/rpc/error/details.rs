@@ -2,15 +2,12 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use hangar_client::v1::ErrorReason;
+use hangar_client::{ERROR_DOMAIN, v1::ErrorReason};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use uuid::Uuid;
 
 use crate::model::{Failure, Reason};
-
-/// Domain of all error details.
-pub(in crate::rpc) const DOMAIN: &str = "hangar.v1";
 
 /// Prefix of the values of ErrorReason.
 const PREFIX: &str = "ERROR_REASON_";
@@ -114,5 +111,5 @@ pub(super) fn details<'a>(
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value))
         .collect();
-    ErrorDetails::with_error_info(bare(reason), DOMAIN, metadata)
+    ErrorDetails::with_error_info(bare(reason), ERROR_DOMAIN, metadata)
 }

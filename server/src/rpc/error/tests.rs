@@ -2,6 +2,7 @@
 
 mod catalog;
 
+use hangar_client::ERROR_DOMAIN;
 use strum::VariantArray;
 use tonic::Code;
 use tonic_types::{ErrorDetails, StatusExt};
@@ -19,7 +20,7 @@ fn check(error: ApiError, code: Code, reason: &str) -> ErrorDetails {
     let info = details.error_info().expect("every error carries ErrorInfo");
     assert_eq!(
         (status.code(), info.reason.as_str(), info.domain.as_str()),
-        (code, reason, DOMAIN)
+        (code, reason, ERROR_DOMAIN)
     );
     assert!(!status.message().is_empty());
     details

@@ -11,8 +11,8 @@ use prost_types::Struct;
 
 use super::{parts, tokens, tools, values::is_plain};
 use crate::{
-    lifecycle::{ModelRequest, Operation},
-    model::{GenerationSettings, Sampling},
+    lifecycle::ModelRequest,
+    model::{GenerationSettings, Operation, Sampling},
     rpc::{
         deadline::{Deadline, earliest},
         error::ApiError,

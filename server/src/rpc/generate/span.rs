@@ -5,7 +5,7 @@
 use hangar_client::v1::{FinishReason, GenerateDone, GenerateRequest};
 use tracing::{Span, field::Empty, info_span};
 
-use crate::lifecycle::Operation;
+use crate::model::Operation;
 
 /// A span for `request`, below the current one.
 pub(super) fn begin(request: &GenerateRequest, operation: Operation) -> Span {

@@ -21,7 +21,8 @@ use super::{
     truncated::truncated,
 };
 use crate::{
-    lifecycle::{ModelRequest, Operation},
+    lifecycle::ModelRequest,
+    model::Operation,
     rpc::{
         deadline::{Deadline, earliest},
         embed::{Embed, check_inputs},

@@ -10,6 +10,7 @@ use std::{future::ready, pin::Pin};
 
 use futures::{Stream, StreamExt, stream};
 use hangar_client::{
+    code_name,
     inference::{
         InferParameter, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse,
         infer_parameter::ParameterChoice,
@@ -28,14 +29,11 @@ use super::{
     text_request::{TextForm, TextRequest},
     text_response::TextResponse,
 };
-use crate::{
-    rpc::{
-        deadline::Deadline,
-        error::{ApiError, reason_of},
-        generate::{self, DecodedAnswer, Generate},
-        request_memory::StreamMemory,
-    },
-    telemetry::rpc::name_of,
+use crate::rpc::{
+    deadline::Deadline,
+    error::{ApiError, reason_of},
+    generate::{self, DecodedAnswer, Generate},
+    request_memory::StreamMemory,
 };
 
 /// The responses of a call.
@@ -261,7 +259,7 @@ impl Failed {
             true,
         );
         if let Some(response) = &mut response.infer_response {
-            let code = text(name_of(status.code()));
+            let code = text(code_name(status.code()));
             response.parameters.insert("error_code".to_owned(), code);
             let reason = text(reason_of(status));
             response

@@ -20,7 +20,8 @@ use super::{
     truncated::truncated,
 };
 use crate::{
-    lifecycle::{ModelRequest, Operation},
+    lifecycle::ModelRequest,
+    model::Operation,
     rpc::{
         deadline::{Deadline, earliest},
         error::ApiError,

@@ -1264,3 +1264,14 @@ pub mod worker_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// Full names of the methods of WorkerService.
+pub mod worker_service {
+    pub const LOAD: &str = "hangar.worker.v1.WorkerService/Load";
+    pub const GENERATE: &str = "hangar.worker.v1.WorkerService/Generate";
+    pub const EMBED: &str = "hangar.worker.v1.WorkerService/Embed";
+    pub const TOKENIZE: &str = "hangar.worker.v1.WorkerService/Tokenize";
+    pub const DETOKENIZE: &str = "hangar.worker.v1.WorkerService/Detokenize";
+    pub const WATCH_STATS: &str = "hangar.worker.v1.WorkerService/WatchStats";
+    pub const PREPARE_WEIGHTS: &str = "hangar.worker.v1.WorkerService/PrepareWeights";
+    pub const SHUTDOWN: &str = "hangar.worker.v1.WorkerService/Shutdown";
+}

@@ -161,6 +161,8 @@ fn all_tasks() -> Result<BTreeSet<(String, &'static str)>> {
 fn the_table_of_tasks_has_the_tasks_of_the_server_and_no_others() -> Result<()> {
     let mut listed = BTreeSet::new();
     for (name, rest) in rows("\n## Tasks, and what happens when one dies\n")? {
+        let panics = rest.split(" | ").nth(1).unwrap_or_default();
+        anyhow::ensure!(panics.contains(char::is_alphabetic), "{name}: {rest}");
         let mut kinds = STARTERS.iter().map(|(_, kind)| *kind);
         let kind = kinds.find(|kind| rest.starts_with(kind));
         // Those of several threads are numbered.
