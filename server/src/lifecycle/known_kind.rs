@@ -1,6 +1,5 @@
 //! What a model is for, as far as that is known, and what it is refused therefore.
 
-use super::usage::Operation;
 use crate::{
     catalog::CatalogEntry,
     model::{Failure, ModelKind, Reason, Spec},

@@ -16,7 +16,7 @@ use super::{
     text_request::TextRequest,
 };
 use crate::{
-    lifecycle::{Fleet, KnownKind, Operation},
+    lifecycle::{Fleet, KnownKind},
     rpc::{
         deadline::Deadline, embed, error::ApiError, health::HealthSource,
         model_service::ModelApiOptions, validate::model_id,
