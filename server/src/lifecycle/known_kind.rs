@@ -2,7 +2,7 @@
 
 use crate::{
     catalog::CatalogEntry,
-    model::{Failure, ModelKind, Reason, Spec},
+    model::{Failure, ModelKind, Operation, Reason, Spec},
 };
 
 /// What is known of a model's kind.

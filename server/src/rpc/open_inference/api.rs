@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     lifecycle::{Fleet, KnownKind},
+    model::Operation,
     rpc::{
         deadline::Deadline, embed, error::ApiError, health::HealthSource,
         model_service::ModelApiOptions, validate::model_id,
