@@ -123,7 +123,7 @@ fn the_client_makes_every_call() -> Result<()> {
     // The command line makes calls through the client.
     sources.retain(|(name, _)| !name.starts_with("client/src/bin"));
     let code = code(&sources);
-    for Call { name, .. } in calls(&compile(&protos(PUBLIC)?)?)? {
+    for ApiCall { name, .. } in calls(&compile(&protos(PUBLIC)?)?)? {
         let method = snake_case(&name);
         let stubs = ["stub", "_service()"];
         let mut calls = stubs.iter().map(|stub| format!("{stub}.{method}("));
@@ -141,7 +141,7 @@ fn the_client_makes_every_call() -> Result<()> {
 fn an_end_to_end_test_makes_every_call() -> Result<()> {
     let code = code(&sources(&[SUITES])?);
     let protos = [protos(PUBLIC)?, protos(OPEN_INFERENCE)?].concat();
-    for Call { name, .. } in calls(&compile(&protos)?)? {
+    for ApiCall { name, .. } in calls(&compile(&protos)?)? {
         let by_stubs = BY_STUBS.iter().find(|(call, _)| *call == name);
         let is_made = names(&code, &format!("{name}Request"))
             || code.contains(&format!("Service/{name}\""))
