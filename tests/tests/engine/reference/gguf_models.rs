@@ -10,7 +10,41 @@ use hangar_tests::{
 use super::{EXACT, assert_none, compare};
 
 /// Files that are refused, and what the refusal names.
-pub(super) const REFUSED: &[(&str, &str)] = &[];
+pub(super) const REFUSED: &[(&str, &str)] = &[
+    ("llama-partial", "llama.rope.dimension_count"),
+    ("llama-linear", "llama.rope.scaling.factor"),
+    ("llama-linear-old", "llama.rope.scale_linear"),
+    ("llama-yarn", "llama.rope.scaling.factor"),
+    ("llama-frequencies", "rope_freqs.weight"),
+    ("llama-bias", "attn_k.bias"),
+    ("llama-output-bias", "attn_output.bias"),
+    ("llama-mlp-bias", "ffn_down.bias"),
+    ("llama-scale", "llama.attention.scale"),
+    ("llama-logit-scale", "llama.logit_scale"),
+    ("llama-caps", "llama.attn_logit_softcapping"),
+    ("llama-no-dimensions", "llama.rope.dimension_count"),
+    ("llama-no-kv-heads", "llama.attention.head_count_kv"),
+    ("llama-heads-of-layers", "llama.attention.head_count_kv"),
+    ("llama-experts", "ffn_down_exps.weight"),
+    (
+        "mistral3-temperature",
+        "mistral3.attention.temperature_scale",
+    ),
+    ("mistral3-yarn", "mistral3.rope.scaling.factor"),
+    ("qwen2-wide-heads", "qwen2.attention.key_length"),
+    ("qwen2-output-bias", "attn_output.bias"),
+    ("qwen2-yarn", "qwen2.rope.scaling.factor"),
+    ("qwen3moe", "qwen3moe"),
+    ("phi3", "of the type F32"),
+    ("phi3-partial", "phi3.rope.dimension_count"),
+    ("phi3-base", "phi3.rope.freq_base"),
+    ("phi3-factors", "phi3.rope.scaling.attn_factor"),
+    ("phi3-tied", "output.weight"),
+    ("starcoder2", "of the type F32"),
+    ("starcoder2-no-base", "starcoder2.rope.freq_base"),
+    ("starcoder2-partial", "starcoder2.rope.dimension_count"),
+    ("starcoder2-tied", "output.weight"),
+];
 
 /// By how much a log probability may differ where both sides round what they multiply.
 const ROUNDED: f32 = 0.02;

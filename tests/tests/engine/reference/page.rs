@@ -3,12 +3,21 @@
 use std::{collections::BTreeMap, fmt::Write};
 
 use anyhow::Result;
-use hangar_tests::{fixtures::Reference, workspace::workspace};
+use hangar_tests::{
+    fixtures::{GgufReference, Reference},
+    workspace::workspace,
+};
 
-use super::REFUSED;
+use super::{REFUSED, gguf_models};
 
 /// What stands before the table.
 const HEAD: &str = include_str!("head.md");
+
+/// What stands before the table of GGUF files.
+const GGUF_HEAD: &str = "
+| GGUF architecture | served | refused |
+|---|---|---|
+";
 
 #[hangar_tests::test]
 fn the_page_of_models_agrees_with_the_reference() -> Result<()> {
@@ -22,22 +31,45 @@ fn the_page_of_models_agrees_with_the_reference() -> Result<()> {
     Ok(())
 }
 
-fn page() -> Result<String> {
-    let mut rows: BTreeMap<String, (Vec<String>, Vec<String>)> = BTreeMap::new();
-    for model in Reference::all()? {
-        let architecture = model.config["architectures"][0]
-            .as_str()
-            .unwrap_or_default();
-        let (served, refused) = rows.entry(architecture.to_owned()).or_default();
-        match REFUSED.iter().find(|(name, _)| *name == model.name) {
-            None => served.push(model.name),
-            Some((_, why)) => refused.push(format!("{} (`{why}`)", model.name)),
+/// Names of models that are served and refused, by architecture.
+#[derive(Default)]
+struct Rows(BTreeMap<String, (Vec<String>, Vec<String>)>);
+
+impl Rows {
+    fn add(&mut self, architecture: &str, name: String, refused: &[(&str, &str)]) {
+        let row = self.0.entry(architecture.to_owned()).or_default();
+        match refused.iter().find(|(refused, _)| *refused == name) {
+            None => row.0.push(name),
+            Some((_, why)) => row.1.push(format!("{name} (`{why}`)")),
         }
     }
-    let mut page = HEAD.to_owned();
-    for (architecture, (served, refused)) in rows {
-        let (served, refused) = (served.join(", "), refused.join(", "));
-        writeln!(page, "| {architecture} | {served} | {refused} |")?;
+
+    fn write(&self, page: &mut String) -> Result<()> {
+        for (architecture, (served, refused)) in &self.0 {
+            let (served, refused) = (served.join(", "), refused.join(", "));
+            writeln!(page, "| {architecture} | {served} | {refused} |")?;
+        }
+        Ok(())
     }
+}
+
+fn page() -> Result<String> {
+    let (mut rows, mut gguf) = (Rows::default(), Rows::default());
+    for model in Reference::all()? {
+        let architecture = model.config["architectures"][0].clone();
+        rows.add(
+            architecture.as_str().unwrap_or_default(),
+            model.name,
+            REFUSED,
+        );
+    }
+    for model in GgufReference::all()? {
+        let architecture = model.architecture().to_owned();
+        gguf.add(&architecture, model.name, gguf_models::REFUSED);
+    }
+    let mut page = HEAD.to_owned();
+    rows.write(&mut page)?;
+    page.push_str(GGUF_HEAD);
+    gguf.write(&mut page)?;
     Ok(page)
 }

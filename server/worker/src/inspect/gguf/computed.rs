@@ -27,6 +27,32 @@ const ONE_FOR_ALL: [&str; 3] = [
     ".feed_forward_length",
 ];
 
+/// Ends of keys that the engine does not do without, whatever the architecture, though llama.cpp has a value for some.
+const NEEDED: [&str; 4] = [
+    ".attention.head_count",
+    ".attention.head_count_kv",
+    ".block_count",
+    ".embedding_length",
+];
+
+/// The same of each architecture.
+fn needed(architecture: &str) -> &'static [&'static str] {
+    match architecture {
+        "llama" | "mistral3" => &[".attention.layer_norm_rms_epsilon", ".rope.dimension_count"],
+        "phi3" => &[
+            ".attention.layer_norm_rms_epsilon",
+            ".feed_forward_length",
+            ".rope.dimension_count",
+        ],
+        // Without a base it has another than llama.cpp.
+        "starcoder2" => &[".attention.layer_norm_epsilon", ".rope.freq_base"],
+        _ => &[".attention.layer_norm_rms_epsilon"],
+    }
+}
+
+/// Architectures whose heads are as wide as the embedding has room for, whatever the keys say.
+const EVEN_HEADS: [&str; 3] = ["phi3", "qwen2", "starcoder2"];
+
 /// Tensors outside of layers.
 const OUTER: [&str; 3] = ["token_embd.weight", "output_norm.weight", "output.weight"];
 
@@ -48,6 +74,8 @@ const QUANTIZED: [&str; 2] = ["phi3", "starcoder2"];
 /// Refuses what the engine would leave out, or fails at.
 pub(super) fn check(header: &Header, architecture: &str) -> Result<(), Failure> {
     check_keys(header, architecture)?;
+    check_needed(header, architecture)?;
+    check_heads(header, architecture)?;
     let tensors = header.tensors.iter();
     let tensors = tensors.map(|tensor| {
         let matrix = tensor.shape.len() > 1;
@@ -137,6 +165,44 @@ fn check_keys(header: &Header, architecture: &str) -> Result<(), Failure> {
         return Err(refused(&format!("{key} of {base}"), architecture));
     }
     Ok(())
+}
+
+/// Refuses what the engine would fail at for want of a key, in words that name it.
+fn check_needed(header: &Header, architecture: &str) -> Result<(), Failure> {
+    let mut keys = NEEDED.iter().chain(needed(architecture));
+    let key = keys.find(|end| !header.values.contains_key(&format!("{architecture}{end}")));
+    key.map_or(Ok(()), |end| {
+        Err(Failure::unusable(format!(
+            "It has no {architecture}{end}, which the engine (mistral.rs {}) does not do without. Convert the model to GGUF \
+             anew, or load its safetensors.",
+            crate::version::ENGINE_VERSION
+        )))
+    })
+}
+
+/// Refuses positions that are not for whole heads, and heads of a width that is not computed.
+fn check_heads(header: &Header, architecture: &str) -> Result<(), Failure> {
+    let number = |end: &str| header.number(&format!("{architecture}{end}"));
+    let heads = number(".attention.head_count").filter(|heads| *heads > 0);
+    let Some(even) = heads.and_then(|heads| Some(number(".embedding_length")? / heads)) else {
+        return Ok(());
+    };
+    let key_length = ".attention.key_length";
+    let width = number(key_length).unwrap_or(even);
+    if EVEN_HEADS.contains(&architecture) && width != even {
+        return Err(refused(
+            &format!("{architecture}{key_length} of {width} where a head has {even}"),
+            architecture,
+        ));
+    }
+    let end = ".rope.dimension_count";
+    match number(end).filter(|count| *count != width) {
+        None => Ok(()),
+        Some(count) => Err(refused(
+            &format!("{architecture}{end} of {count} where a head has {width}"),
+            architecture,
+        )),
+    }
 }
 
 /// Whether the engine reads a tensor.
@@ -243,10 +309,69 @@ mod tests {
         assert!(named(wrong("starcoder2", "Q8_0", false), "output.weight"));
     }
 
+    /// A header with what is needed.
+    fn whole(architecture: &str) -> Header {
+        let mut header = Header::default();
+        for end in NEEDED.iter().chain(needed(architecture)) {
+            let value = Value::Number(if end.ends_with("length") { 256 } else { 4 });
+            header.values.insert(format!("{architecture}{end}"), value);
+        }
+        let end = ".rope.dimension_count";
+        header
+            .values
+            .insert(format!("{architecture}{end}"), Value::Number(64));
+        header
+    }
+
+    #[bounded::test]
+    fn keys_that_are_missing_are_refused_by_name() {
+        for architecture in ["llama", "mistral3", "phi3", "qwen2", "qwen3", "starcoder2"] {
+            assert_eq!(check_needed(&whole(architecture), architecture), Ok(()));
+            for end in NEEDED.iter().chain(needed(architecture)) {
+                let key = format!("{architecture}{end}");
+                let mut header = whole(architecture);
+                header.values.remove(&key);
+                let error = check(&header, architecture).expect_err("needed").message;
+                assert!(error.contains(&key), "{error}");
+            }
+        }
+    }
+
+    #[bounded::test]
+    fn positions_of_a_part_of_a_head_are_refused_and_so_are_heads_of_another_width() {
+        let check = |architecture: &str, keys: &[(&str, u64)]| {
+            let mut header = whole(architecture);
+            for (end, value) in keys {
+                let key = format!("{architecture}.{end}");
+                header.values.insert(key, Value::Number(*value));
+            }
+            check_heads(&header, architecture).map_err(|failure| failure.message)
+        };
+        assert_eq!(check("llama", &[]), Ok(()));
+        let wide = [("attention.key_length", 128), ("rope.dimension_count", 128)];
+        assert_eq!(check("qwen3", &wide), Ok(()));
+        for (architecture, keys, name) in [
+            (
+                "llama",
+                &[("rope.dimension_count", 32)][..],
+                "llama.rope.dimension_count of 32",
+            ),
+            (
+                "starcoder2",
+                &[("rope.dimension_count", 32)],
+                "dimension_count of 32",
+            ),
+            ("qwen2", &wide, "qwen2.attention.key_length of 128"),
+        ] {
+            let error = check(architecture, keys).expect_err("counts");
+            assert!(error.contains(name), "{error}");
+        }
+    }
+
     #[bounded::test]
     fn keys_that_change_the_computation_are_refused_by_name() {
         let check = |key: &str, value| {
-            let mut header = Header::default();
+            let mut header = whole("llama");
             header.values.insert(key.into(), value);
             check(&header, "llama").map_err(|failure| failure.message)
         };
