@@ -323,8 +323,12 @@ def main(program, out, *wanted):
         if wanted and name not in wanted:
             continue
         entry = {"name": name, "keys": keys, "tensors": tensors}
-        # Where products are of rounded numbers, other tokens may be as likely.
-        least = 0.02 if all(kind == "F32" for _, kind in tensors.values()) else 0.1
+        # Both sides round what they multiply with blocks, each in its way: what is not clearly the likeliest may be another.
+        rounded = any(TYPES[kind][1] > 1 for _, kind in tensors.values())
+        half = any(kind in ("F16", "BF16") for _, kind in tensors.values())
+        least = 0.8 if rounded else 0.1 if half else 0.02
+        if rounded:
+            lengths = (1, 5, 8, 14, 20, 28, 35, 47, 60, 75)
         with tempfile.NamedTemporaryFile(suffix=".gguf") as file:
             file.write(gguf(keys, tensors))
             file.flush()
