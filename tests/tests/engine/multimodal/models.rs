@@ -136,7 +136,6 @@ async fn a_preparation_of_images_that_is_unknown_or_does_not_fit_is_refused() ->
     const FILE: &str = "preprocessor_config.json";
     let changed = |field: &'static str, value: Value| Some((field, value));
     assert_refused([
-        (FILE, None, FILE),
         (FILE, changed("/do_rescale", json!(null)), "do_rescale"),
         (FILE, changed("/do_resize", json!("yes")), FILE),
         (FILE, changed("/resample", json!(77)), "filter"),
