@@ -14,7 +14,8 @@ use control_plane::ControlPlane;
 use leftovers::{lock, lock_sockets, remove_sockets};
 use port::ServedPort;
 pub use start_error::StartError;
-use tokio::net::TcpListener;
+use start_error::system_error;
+use tokio::{net::TcpListener, runtime::Handle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -27,6 +28,7 @@ use crate::{
     status::EventLog,
     supervisor::Supervisor,
     telemetry::Telemetry,
+    worker::Spawner,
 };
 
 /// A running server. It has to be ended with [`Server::stop`].
@@ -91,7 +93,10 @@ impl Server {
         let listen = address(&main_listener)?;
         let ops_listen = address(&ops_listener)?;
 
-        let control = ControlPlane::start(settings, telemetry, catalog, supervisor).await?;
+        let spawner = Spawner::start(Handle::current(), &supervisor);
+        let spawner = spawner.map_err(system_error("cannot start a thread"))?;
+        let control =
+            ControlPlane::start(settings, telemetry, catalog, spawner, supervisor).await?;
         control.watch_tasks()?;
         let history = control.sample_history(settings);
 

@@ -20,6 +20,7 @@ use crate::{
         cache::observe_cache,
         model_metrics::{MemorySample, ModelMetrics, ModelSample, observe_models},
     },
+    worker::Spawner,
 };
 
 /// The parts of a server that know nothing of ports.
@@ -39,6 +40,7 @@ impl ControlPlane {
         settings: &Settings,
         telemetry: &Telemetry,
         catalog: Catalog,
+        spawner: Spawner,
         supervisor: Supervisor,
     ) -> Result<Self, StartError> {
         let event_log = EventLog::new(settings.watch_ring);
@@ -54,6 +56,7 @@ impl ControlPlane {
             event_log.clone(),
             &system,
             metrics.clone(),
+            spawner,
             &supervisor,
         )?);
         fleet.declare(declared(&settings.models)?).await?;

@@ -2,8 +2,6 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::runtime::Handle;
-
 use super::start_error::{StartError, system_error};
 use crate::{
     catalog::Catalog,
@@ -27,9 +25,9 @@ pub(super) fn resources(
     event_log: Arc<EventLog>,
     system: &Arc<SystemMonitor>,
     metrics: ModelMetrics,
+    spawner: Spawner,
     supervisor: &Supervisor,
 ) -> Result<Resources, StartError> {
-    let spawner = Spawner::start(Handle::current(), supervisor);
     let cache_dir = settings.data_dir.join("cache");
     let failed = system_error("cannot create the cache directory");
     std::fs::create_dir_all(&cache_dir).map_err(failed)?;
@@ -45,7 +43,7 @@ pub(super) fn resources(
             path: settings.worker.clone(),
             environment: Vec::new(),
         },
-        spawner: spawner.map_err(system_error("cannot start a thread"))?,
+        spawner,
         runtime_dir: settings.runtime_dir.clone(),
         prepared: prepared(settings, cache_dir.join("prepared"))?,
         worker_config: CommonConfig {
