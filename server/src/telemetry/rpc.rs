@@ -69,14 +69,7 @@ impl RpcLayer {
     /// others are named `_OTHER`.
     pub fn new(meter: &Meter) -> Self {
         let duration = super::instruments::CALL_DURATION.histogram(meter);
-        let methods = [
-            hangar_client::v1::FILE_DESCRIPTOR_SET,
-            hangar_client::inference::FILE_DESCRIPTOR_SET,
-            tonic_health::pb::FILE_DESCRIPTOR_SET,
-            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
-            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
-        ];
-        let methods = methods.into_iter().flat_map(methods_of).collect();
+        let methods = methods().collect();
         Self {
             calls: Arc::new(Calls { duration, methods }),
         }
@@ -265,8 +258,21 @@ impl Drop for RpcCall {
     }
 }
 
-/// Full names of a descriptor set's methods, such as `hangar.v1.ModelService/GetInfo`.
-pub fn methods_of(set: &[u8]) -> Vec<String> {
+/// Full names of the methods of all services that hangar offers, such as `hangar.v1.ModelService/GetInfo`.
+pub fn methods() -> impl Iterator<Item = String> {
+    [
+        hangar_client::v1::FILE_DESCRIPTOR_SET,
+        hangar_client::inference::FILE_DESCRIPTOR_SET,
+        tonic_health::pb::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+    ]
+    .into_iter()
+    .flat_map(methods_of)
+}
+
+/// Those of a descriptor set.
+fn methods_of(set: &[u8]) -> Vec<String> {
     // A set that cannot be read has no methods; the tests show that ours can.
     let files = FileDescriptorSet::decode(set).unwrap_or_default().file;
     let mut names = Vec::new();
