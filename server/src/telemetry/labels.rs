@@ -71,7 +71,11 @@ pub(super) const EVICTION_CAUSE: Attribute<SuspendCause> = some_of(
 );
 pub(super) const MEMORY_TYPE: Attribute<MemoryType> = one_of("type");
 pub(super) const TOKEN_TYPE: Attribute<TokenType> = one_of("type");
-pub(super) const OPERATION: Attribute<Operation> = one_of("gen_ai.operation.name");
+/// A model generates, from messages or a prompt, or it embeds.
+pub(super) const OPERATION: Attribute<Operation> =
+    some_of("gen_ai.operation.name", 2, |operation| {
+        operation.name().into()
+    });
 pub(super) const PROVIDER: Attribute<()> =
     some_of("gen_ai.provider.name", 1, |()| "mistral.rs".into());
 pub(super) const REQUEST_MODEL: Attribute<String> = models("gen_ai.request.model");

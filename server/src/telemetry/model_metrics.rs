@@ -124,11 +124,7 @@ impl ModelMetrics {
         outcome: LoadOutcomeKind,
         duration: Duration,
     ) {
-        let attributes = [
-            MODEL.is(model.to_owned()),
-            PHASE.is(phase),
-            OUTCOME.is(outcome),
-        ];
+        let attributes = [of_model(model), PHASE.is(phase), OUTCOME.is(outcome)];
         self.load_duration
             .record(duration.as_secs_f64(), &attributes);
     }
@@ -136,12 +132,12 @@ impl ModelMetrics {
     /// A model was unloaded.
     pub fn unloaded(&self, model: &str, duration: Duration) {
         self.unload_duration
-            .record(duration.as_secs_f64(), &[MODEL.is(model.to_owned())]);
+            .record(duration.as_secs_f64(), &[of_model(model)]);
     }
 
     /// The model `model` was evicted, or unloaded for idleness.
     pub fn evicted(&self, model: &str, cause: SuspendCause) {
-        let attributes = [MODEL.is(model.to_owned()), EVICTION_CAUSE.is(cause)];
+        let attributes = [of_model(model), EVICTION_CAUSE.is(cause)];
         self.evictions.add(1, &attributes);
     }
 
@@ -222,13 +218,13 @@ pub fn observe_models(meter: &Meter, snapshot: SampleModels) {
     };
     observe(instruments::MODEL_STATE, states);
     observe(instruments::IN_FLIGHT, |to, sample| {
-        to.observe(sample.in_flight, &[MODEL.is(sample.model.clone())]);
+        to.observe(sample.in_flight, &[of_model(&sample.model)]);
     });
     observe(instruments::QUEUE_DEPTH, |to, sample| {
-        to.observe(sample.queued, &[MODEL.is(sample.model.clone())]);
+        to.observe(sample.queued, &[of_model(&sample.model)]);
     });
     observe(instruments::RESTARTS, |to, sample| {
-        to.observe(sample.restarts, &[MODEL.is(sample.model.clone())]);
+        to.observe(sample.restarts, &[of_model(&sample.model)]);
     });
     observe(instruments::TOKENS, tokens);
     observe(instruments::MEMORY, memory);
@@ -240,40 +236,33 @@ pub fn observe_models(meter: &Meter, snapshot: SampleModels) {
     });
     observe(instruments::KV_BLOCKS_USED, |to, sample| {
         if let Some((used, _)) = sample.kv_blocks {
-            to.observe(used, &[MODEL.is(sample.model.clone())]);
+            to.observe(used, &[of_model(&sample.model)]);
         }
     });
     observe(instruments::KV_BLOCKS_TOTAL, |to, sample| {
         if let Some((_, total)) = sample.kv_blocks {
-            to.observe(total, &[MODEL.is(sample.model.clone())]);
+            to.observe(total, &[of_model(&sample.model)]);
         }
     });
 }
 
 fn states(to: &dyn AsyncInstrument<u64>, sample: &ModelSample) {
     for &state in StateKind::VARIANTS {
-        let attributes = [MODEL.is(sample.model.clone()), STATE.is(state)];
+        let attributes = [of_model(&sample.model), STATE.is(state)];
         to.observe(u64::from(state == sample.state), &attributes);
     }
 }
 
 fn tokens(to: &dyn AsyncInstrument<u64>, sample: &ModelSample) {
-    for (kind, tokens) in [
-        (TokenType::Prompt, sample.prompt_tokens),
-        (TokenType::Completion, sample.completion_tokens),
-    ] {
-        let attributes = [MODEL.is(sample.model.clone()), TOKEN_TYPE.is(kind)];
-        to.observe(tokens, &attributes);
-    }
+    let (prompt, completion) = (sample.prompt_tokens, sample.completion_tokens);
+    typed(to, sample, TOKEN_TYPE.is(TokenType::Prompt), prompt);
+    typed(to, sample, TOKEN_TYPE.is(TokenType::Completion), completion);
 }
 
 fn memory(to: &dyn AsyncInstrument<u64>, sample: &ModelSample) {
-    let Some(MemorySample { host, device }) = sample.memory else {
-        return;
-    };
-    for (kind, bytes) in [(MemoryType::Host, host), (MemoryType::Device, device)] {
-        let attributes = [MODEL.is(sample.model.clone()), MEMORY_TYPE.is(kind)];
-        to.observe(bytes, &attributes);
+    if let Some(MemorySample { host, device }) = sample.memory {
+        typed(to, sample, MEMORY_TYPE.is(MemoryType::Host), host);
+        typed(to, sample, MEMORY_TYPE.is(MemoryType::Device), device);
     }
 }
 
@@ -287,9 +276,17 @@ fn pace(to: &dyn AsyncInstrument<f64>, sample: &ModelSample) {
         (TokenType::Completion, generated_tokens_per_second),
     ] {
         if let Some(pace) = seen {
-            to.observe(pace, &[MODEL.is(sample.model.clone()), TOKEN_TYPE.is(kind)]);
+            typed(to, sample, TOKEN_TYPE.is(kind), pace);
         }
     }
+}
+
+fn typed<T>(to: &dyn AsyncInstrument<T>, sample: &ModelSample, kind: KeyValue, value: T) {
+    to.observe(value, &[of_model(&sample.model), kind]);
+}
+
+fn of_model(model: &str) -> KeyValue {
+    MODEL.is(model.to_owned())
 }
 
 impl Samples {

@@ -323,7 +323,10 @@ async fn every_phase_of_every_model_has_a_series_of_its_own() {
     let series = text
         .lines()
         .filter(|line| line.starts_with("hangar_model_load_duration_seconds_count{"));
-    assert_eq!(series.count(), models * phases.len() * 3);
+    assert_eq!(
+        series.count(),
+        models * phases.len() * LoadOutcomeKind::VARIANTS.len()
+    );
 }
 
 #[bounded::test]
