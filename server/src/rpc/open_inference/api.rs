@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     lifecycle::{Fleet, KnownKind},
-    model::Operation,
+    model::{Failure, Operation},
     rpc::{
         deadline::Deadline, embed, error::ApiError, health::HealthSource,
         model_service::ModelApiOptions, validate::model_id,
@@ -115,8 +115,12 @@ impl OpenInferenceApi {
         let task = named.kind.kind().map_or(Ok(wanted), ModelTask::of)?;
         if wanted == ModelTask::Embed {
             // Before it is read by the conventions of another task.
-            let refused = named.kind.check(Operation::Embeddings);
-            refused.map_err(ApiError::Failed)?;
+            let checked = named.kind.check(Operation::Embeddings);
+            checked.map_err(|failure| {
+                // What a caller of this protocol can ask for.
+                let message = "this model gives no vectors; ask it for text_output, or load an embedding model";
+                ApiError::Failed(Failure::new(failure.reason, message))
+            })?;
         }
         match task {
             ModelTask::Generate => {
