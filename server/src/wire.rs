@@ -18,6 +18,11 @@ pub fn duration_message(duration: Duration) -> Option<prost_types::Duration> {
     prost_types::Duration::try_from(duration).ok()
 }
 
+/// A value as it is written; empty where none is given.
+pub fn text<T: ToString>(value: Option<&T>) -> String {
+    value.map(ToString::to_string).unwrap_or_default()
+}
+
 /// A number for which zero says that it is not given.
 pub fn non_zero(value: u32) -> Option<u32> {
     (value != 0).then_some(value)

@@ -13,7 +13,7 @@ use hangar_client::v1;
 use super::{
     duration_message,
     kinds::{dtype_message, format_message, kind_message, read_dtype, read_format, read_kind},
-    non_zero,
+    non_zero, text,
     violations::Violations,
 };
 use crate::model::{GenerationDefaults, MemoryHint, Source, Spec};
@@ -176,11 +176,6 @@ fn memory_hint_message(hint: MemoryHint) -> v1::MemoryHint {
         host_bytes: hint.host_bytes,
         device_bytes: hint.device_bytes,
     }
-}
-
-/// A value as it is written; empty where none is given.
-fn text<T: ToString>(value: Option<&T>) -> String {
-    value.map(ToString::to_string).unwrap_or_default()
 }
 
 /// What `text` says; empty, it is not given.

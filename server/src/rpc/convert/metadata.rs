@@ -6,7 +6,7 @@ use hangar_client::v1;
 
 use crate::{
     model::{ConversationSupport, ModelMetadata, Source, Support},
-    wire::{dtype_message, duration_message, format_message, kind_message},
+    wire::{dtype_message, duration_message, format_message, kind_message, text},
 };
 
 /// What is known about a model from `source`.
@@ -38,11 +38,7 @@ pub(in crate::rpc) fn metadata_message(
         load_duration: metadata.load_duration.and_then(duration_message),
         loaded_time: metadata.loaded.map(Into::into),
         last_used_time: last_used.map(Into::into),
-        device: metadata
-            .device
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default(),
+        device: text(metadata.device.as_ref()),
         trained_context_length: metadata.trained_context_length,
         prepared: metadata.prepared,
         embedding_size: metadata.embedding_size,

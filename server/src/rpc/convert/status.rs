@@ -5,7 +5,7 @@ use hangar_client::v1;
 use super::reason;
 use crate::{
     model::{LoadPhase, ModelMemory, Progress, StateKind, Status, SuspendCause, Suspension},
-    wire::duration_message,
+    wire::{duration_message, text},
 };
 
 /// Where a model stands.
@@ -14,11 +14,7 @@ pub(in crate::rpc) fn status(status: &Status) -> v1::ModelStatus {
         model_id: status.model_id.to_string(),
         state: state(status.state).into(),
         generation: status.generation.0,
-        load_id: status
-            .load_id
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default(),
+        load_id: text(status.load_id.as_ref()),
         progress: status.progress.map(progress),
         reason: reason(status.failure.as_ref()),
         message: match (&status.failure, &status.suspended) {
@@ -35,11 +31,7 @@ pub(in crate::rpc) fn status(status: &Status) -> v1::ModelStatus {
         queued: status.queued,
         since: Some(status.since.into()),
         suspend_reason: suspend_reason(status.suspended.as_ref()).into(),
-        next_load_id: status
-            .next_load
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default(),
+        next_load_id: text(status.next_load.as_ref()),
     }
 }
 

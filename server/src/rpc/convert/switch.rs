@@ -3,7 +3,10 @@
 use hangar_client::v1;
 
 use super::reason;
-use crate::model::{Switch, SwitchOutcome, SwitchStrategy};
+use crate::{
+    model::{Switch, SwitchOutcome, SwitchStrategy},
+    wire::text,
+};
 
 /// A switch of an alias.
 pub(in crate::rpc) fn switch(switch: &Switch) -> v1::SwitchInfo {
@@ -17,11 +20,7 @@ pub(in crate::rpc) fn switch(switch: &Switch) -> v1::SwitchInfo {
     v1::SwitchInfo {
         switch_id: switch.id.to_string(),
         alias: switch.alias.to_string(),
-        from_model_id: switch
-            .from
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default(),
+        from_model_id: text(switch.from.as_ref()),
         to_model_id: switch.to.to_string(),
         strategy: switch_strategy(switch.strategy).into(),
         outcome: outcome.into(),
