@@ -1,13 +1,13 @@
 //! What tiny GGUF files of every architecture and type of tensors answer, against llama.cpp; or the documented refusal.
 
 use anyhow::Result;
-use hangar_client::{Error, v1::DataType};
+use hangar_client::v1::DataType;
 use hangar_tests::{
     fixtures::{Fixtures, GgufReference},
     server::{TestServer, spec},
 };
 
-use super::{EXACT, HALF, assert_none, compare};
+use super::{EXACT, HALF, assert_none, differences, is_served};
 
 /// Files that are refused, and what the refusal names.
 pub(super) const REFUSED: &[(&str, &str)] = &[
@@ -58,38 +58,19 @@ async fn gguf_files_answer_as_llama_cpp_or_are_refused_by_name() -> Result<()> {
     for model in GgufReference::all()? {
         let mut spec = spec(&fixtures.gguf_reference(&model)?);
         spec.set_dtype(DataType::F32);
-        let load = client.load(&model.name).spec(spec).wait().await;
-        let refused = REFUSED.iter().find(|(name, _)| *name == model.name);
-        match (load, refused) {
-            (Ok(_), None) => {
-                wrong.extend(differences(&client, &model).await);
-                client.unload(&model.name).send().await?;
+        if is_served(&client, &model.name, spec, REFUSED, &mut wrong).await {
+            if model.answers.is_empty() {
+                wrong.push(format!("{}: llama.cpp does not load it", model.name));
             }
-            (Err(Error::Refused(refusal)), Some((_, word))) if refusal.message().contains(word) => {
-            }
-            (Ok(_), Some(_)) => wrong.push(format!("{} is served", model.name)),
-            (Err(error), _) => wrong.push(format!("{}: {error}", model.name)),
+            let tolerance = match (model.is_quantized(), model.is_half()) {
+                (true, _) => QUANTIZED,
+                (false, true) => HALF,
+                (false, false) => EXACT,
+            };
+            wrong.extend(differences(&client, &model.name, &model.answers, tolerance).await);
+            client.unload(&model.name).send().await?;
         }
     }
     assert_none(&wrong);
     Ok(())
-}
-
-async fn differences(client: &hangar_client::Client, model: &GgufReference) -> Vec<String> {
-    let tolerance = match (model.is_quantized(), model.is_half()) {
-        (true, _) => QUANTIZED,
-        (false, true) => HALF,
-        (false, false) => EXACT,
-    };
-    let mut wrong = Vec::new();
-    if model.answers.is_empty() {
-        wrong.push(format!("{}: llama.cpp does not load it", model.name));
-    }
-    for answer in &model.answers {
-        if let Err(error) = compare(client, &model.name, answer, tolerance).await {
-            let length = answer.prompt.len();
-            wrong.push(format!("{} at {length}: {error:#}", model.name));
-        }
-    }
-    wrong
 }

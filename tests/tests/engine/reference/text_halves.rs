@@ -35,7 +35,7 @@ async fn a_directory_without_a_word_on_images_answers_texts_as_the_reference() -
             spec.set_kind(kind);
             let load = client.load(name).spec(spec.clone());
             load.force_reload().wait().await?;
-            wrong.extend(differences(&client, &model, EXACT).await);
+            wrong.extend(differences(&client, name, &model.answers, EXACT).await);
             let info = client.info().model(name).send().await?;
             let metadata = info.models.into_iter().find_map(|model| model.metadata);
             let inputs = metadata.map(|it| (it.kind(), it.input_modalities));
