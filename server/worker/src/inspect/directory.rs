@@ -37,6 +37,8 @@ struct DirectoryInspection {
     text_settings: TextSettings,
     model: ModelConfig,
     multimodal: Option<Multimodal>,
+    /// What the model is to those who ask it; it may be loaded as one of another kind.
+    kind: ModelKind,
     quantization: Option<Quantization>,
     context_length: Option<u32>,
     weights: Weights,
@@ -49,7 +51,6 @@ pub(super) fn inspect(
     device: TargetDevice,
 ) -> Result<Inspection, Failure> {
     let found = DirectoryInspection::read(config, path, &device)?;
-    let kind = found.model.kind;
     let dtype = choose_dtype(
         config.spec().dtype(),
         &device,
@@ -57,7 +58,7 @@ pub(super) fn inspect(
     );
     let dtype = embedding::dtype(config.spec().dtype(), found.files.modules.as_ref(), dtype)?;
     let need = found.need(dtype)?;
-    let caches = kind != ModelKind::Embedding;
+    let caches = found.kind != ModelKind::Embedding;
     let device_plan = DevicePlan::plan(config, device, &need, caches)?;
     let context_length = device_plan.context(found.context_length);
     let metadata = found.metadata(dtype, context_length, &device_plan)?;
@@ -69,7 +70,7 @@ pub(super) fn inspect(
         config: serde_json::to_vec(&found.model.handed).unwrap_or_default(),
         text_settings: found.text_settings,
         limits: found.model.limits,
-        kind,
+        kind: found.kind,
         multimodal: found.multimodal,
         dtype,
         quantization,
@@ -128,6 +129,7 @@ impl DirectoryInspection {
             text_settings,
             model,
             multimodal,
+            kind: served,
             quantization,
             context_length,
             weights,
@@ -165,7 +167,7 @@ impl DirectoryInspection {
         device_plan: &DevicePlan,
     ) -> Result<ModelMetadata, Failure> {
         let Self { model, files, .. } = self;
-        let kind = served_kind(model.kind, self.multimodal.as_ref());
+        let kind = self.kind;
         let quantization = self.quantization.map(Quantization::name);
         let mut metadata = ModelMetadata {
             architecture: model.architecture.clone(),

@@ -119,11 +119,8 @@ impl<'a> GgufModel<'a> {
         }
         let number = |name: &str| {
             let name = format!("{architecture}.{name}");
-            header.number(&name).filter(|value| *value > 0).ok_or_else(|| {
-                Failure::unusable(format!(
-                    "The file has no {name}, which the engine needs. Convert the model to GGUF anew."
-                ))
-            })
+            let value = header.number(&name).filter(|value| *value > 0);
+            value.ok_or_else(|| computed::missing(&name))
         };
         let layers = number("block_count")?;
         if layers > u64::from(MAX_LAYERS) {

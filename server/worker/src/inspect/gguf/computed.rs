@@ -28,10 +28,9 @@ const ONE_FOR_ALL: [&str; 3] = [
 ];
 
 /// Ends of keys that the engine does not do without, whatever the architecture, though llama.cpp has a value for some.
-const NEEDED: [&str; 4] = [
+const NEEDED: [&str; 3] = [
     ".attention.head_count",
     ".attention.head_count_kv",
-    ".block_count",
     ".embedding_length",
 ];
 
@@ -169,15 +168,17 @@ fn check_keys(header: &Header, architecture: &str) -> Result<(), Failure> {
 
 /// Refuses what the engine would fail at for want of a key, in words that name it.
 fn check_needed(header: &Header, architecture: &str) -> Result<(), Failure> {
-    let mut keys = NEEDED.iter().chain(needed(architecture));
-    let key = keys.find(|end| !header.values.contains_key(&format!("{architecture}{end}")));
-    key.map_or(Ok(()), |end| {
-        Err(Failure::unusable(format!(
-            "It has no {architecture}{end}, which the engine (mistral.rs {}) does not do without. Convert the model to GGUF \
-             anew, or load its safetensors.",
-            crate::version::ENGINE_VERSION
-        )))
-    })
+    let ends = NEEDED.iter().chain(needed(architecture));
+    let mut keys = ends.map(|end| format!("{architecture}{end}"));
+    let missing_key = keys.find(|key| !header.values.contains_key(key));
+    missing_key.map_or(Ok(()), |key| Err(missing(&key)))
+}
+
+/// A key that the engine does not do without is not there.
+pub(super) fn missing(key: &str) -> Failure {
+    Failure::unusable(format!(
+        "The file has no {key}, which the engine needs. Convert the model to GGUF anew."
+    ))
 }
 
 /// Refuses positions that are not for whole heads, and heads of a width that is not computed.
