@@ -238,14 +238,12 @@ impl<'a> GgufModel<'a> {
             let name = format!("{}.{name}", self.architecture);
             self.header.number(&name).unwrap_or(0)
         };
-        let heads = number("attention.head_count");
         let kv_heads = match number("attention.head_count_kv") {
-            0 => heads,
+            0 => number("attention.head_count"),
             count => count,
         };
-        let hidden_size = number("embedding_length");
         let head_size = match number("attention.key_length") {
-            0 => hidden_size.checked_div(heads).unwrap_or(0),
+            0 => computed::even_head(&self.header, &self.architecture).unwrap_or(0),
             size => size,
         };
         MemoryNeed {
@@ -256,7 +254,7 @@ impl<'a> GgufModel<'a> {
                 layers: self.layers,
                 kv_heads,
                 head_size,
-                hidden_size,
+                hidden_size: number("embedding_length"),
                 intermediate_size: number("feed_forward_length"),
             },
             bytes_per_element: if dtype == DataType::F32 { 4 } else { 2 },

@@ -227,13 +227,12 @@ fn check_counts(fields: &Map<String, Value>) -> Result<(), Failure> {
     if layers > f64::from(MAX_LAYERS) {
         return refused(format!("{layers} layers"));
     }
-    let experts = EXPERTS.iter().copied().filter_map(claimed);
-    match experts.reduce(f64::max) {
-        Some(experts) if experts * layers.max(1.0) > MAX_EXPERTS => {
-            refused(format!("{experts} experts in each layer"))
-        }
-        _ => Ok(()),
+    let experts = EXPERTS.into_iter().filter_map(claimed);
+    let experts = experts.fold(0.0, f64::max);
+    if experts * layers.max(1.0) > MAX_EXPERTS {
+        return refused(format!("{experts} experts in each layer"));
     }
+    Ok(())
 }
 
 /// The name that a config.json gives, if it is one and not a path.

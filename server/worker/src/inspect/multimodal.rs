@@ -111,40 +111,50 @@ pub(super) fn inspect(
              kind out to have the model take text only.",
         ));
     }
-    let images = match &fields {
-        Some(fields) => {
-            let preprocessor = fields.preprocessor()?;
-            Some(match loader {
-                MultimodalLoaderType::Qwen3VL => qwen3_vl::rule(files, &preprocessor, tokenizer)?,
-                _ => gemma3::rule(files, &preprocessor, &processor, tokenizer)?,
-            })
-        }
-        None => None,
+    let images = fields
+        .as_ref()
+        .map(|fields| image_rule(loader, fields, &processor, files, tokenizer))
+        .transpose()?;
+    let need = match &images {
+        Some(images) => need(
+            &files::read_json(&files.config, MAX_FILE)?,
+            images.sizing.most(),
+        ),
+        None => 0,
     };
-    check_image_tokens(images.as_ref(), tokenizer)?;
-    let sizes: VisionSizes = files::read_json(&files.config, MAX_FILE)?;
-    let most = images.as_ref().map(|images| images.sizing.most());
     let fields = fields.map(|it| it.fields).unwrap_or_default();
     Ok(Some(Multimodal {
         loader,
-        need: most.map_or(0, |most| need(&sizes, most)),
         images,
         preprocessor: serde_json::to_vec(&fields).unwrap_or_default(),
         // The engine would take the chat template in it before any other.
         processor_config: processor_config.filter(|_| processor.chat_template.is_none()),
         templates: templates(files, processor.chat_template, text_settings)?,
         verbatim: verbatim(Path::new(&config.cache_dir))?,
+        need,
     }))
 }
 
-fn check_image_tokens(images: Option<&ImageRule>, tokenizer: &Tokenizer) -> Result<(), Failure> {
-    let mut tokens = images.iter().flat_map(|images| images.others);
-    let missing = tokens.find(|(token, _)| tokenizer.token_to_id(token).is_none());
-    missing.map_or(Ok(()), |(token, _)| {
-        Err(Failure::unusable(format!(
+/// How the model takes images, by the files that say it.
+fn image_rule(
+    loader: MultimodalLoaderType,
+    fields: &PreprocessorFields,
+    processor: &Processor,
+    files: &DirectoryFiles,
+    tokenizer: &Tokenizer,
+) -> Result<ImageRule, Failure> {
+    let preprocessor = fields.preprocessor()?;
+    let rule = match loader {
+        MultimodalLoaderType::Qwen3VL => qwen3_vl::rule(files, &preprocessor, tokenizer)?,
+        _ => gemma3::rule(files, &preprocessor, processor, tokenizer)?,
+    };
+    let mut others = rule.others.iter();
+    if let Some((token, _)) = others.find(|(token, _)| tokenizer.token_to_id(token).is_none()) {
+        return Err(Failure::unusable(format!(
             "tokenizer.json has no token {token}, which stands for images. Get the tokenizer that belongs to the model."
-        )))
-    })
+        )));
+    }
+    Ok(rule)
 }
 
 impl Preprocessor {

@@ -170,7 +170,8 @@ fn check_keys(header: &Header, architecture: &str) -> Result<(), Failure> {
 fn check_needed(header: &Header, architecture: &str) -> Result<(), Failure> {
     let ends = NEEDED.iter().chain(needed(architecture));
     let mut keys = ends.map(|end| format!("{architecture}{end}"));
-    let missing_key = keys.find(|key| !header.values.contains_key(key));
+    let is_missing = |key: &String| matches!(header.values.get(key), None | Some(Value::Number(0)));
+    let missing_key = keys.find(is_missing);
     missing_key.map_or(Ok(()), |key| Err(missing(&key)))
 }
 
@@ -181,11 +182,16 @@ pub(super) fn missing(key: &str) -> Failure {
     ))
 }
 
+/// The width of a head where the embedding is spread evenly over all.
+pub(super) fn even_head(header: &Header, architecture: &str) -> Option<u64> {
+    let number = |end: &str| header.number(&format!("{architecture}{end}"));
+    number(".embedding_length")?.checked_div(number(".attention.head_count")?)
+}
+
 /// Refuses positions that are not for whole heads, and heads of a width that is not computed.
 fn check_heads(header: &Header, architecture: &str) -> Result<(), Failure> {
     let number = |end: &str| header.number(&format!("{architecture}{end}"));
-    let heads = number(".attention.head_count").filter(|heads| *heads > 0);
-    let Some(even) = heads.and_then(|heads| Some(number(".embedding_length")? / heads)) else {
+    let Some(even) = even_head(header, architecture) else {
         return Ok(());
     };
     let key_length = ".attention.key_length";
@@ -331,9 +337,14 @@ mod tests {
             for end in NEEDED.iter().chain(needed(architecture)) {
                 let key = format!("{architecture}{end}");
                 let mut header = whole(architecture);
-                header.values.remove(&key);
-                let error = check(&header, architecture).expect_err("needed").message;
-                assert!(error.contains(&key), "{error}");
+                for nothing in [None, Some(Value::Number(0))] {
+                    header.values.remove(&key);
+                    header
+                        .values
+                        .extend(nothing.map(|value| (key.clone(), value)));
+                    let error = check(&header, architecture).expect_err("needed").message;
+                    assert!(error.contains(&key), "{error}");
+                }
             }
         }
     }
