@@ -19,13 +19,7 @@ mod selection;
 mod space;
 mod transfer;
 
-use std::{
-    collections::{HashMap, HashSet},
-    fs::DirBuilder,
-    io,
-    os::unix::fs::DirBuilderExt,
-    sync::{Arc, Mutex, PoisonError, Weak},
-};
+use std::{collections::HashSet, fs::DirBuilder, io, os::unix::fs::DirBuilderExt, sync::Arc};
 
 pub use cache::RepositorySnapshot;
 pub use error::DownloadError;
@@ -34,7 +28,6 @@ pub use hub_token::HubToken;
 pub use options::HubOptions;
 pub use progress::DownloadProgress;
 pub use repositories::Repositories;
-use tokio::sync::Mutex as AsyncMutex;
 use tokio_util::task::TaskTracker;
 
 use self::{
@@ -44,13 +37,14 @@ use self::{
     partial_file::RepositoryGuard,
     transfer::Transfer,
 };
-use crate::model::HubSource;
+use crate::{keyed_locks::KeyedLocks, model::HubSource};
 
 /// Downloads of one server. Its files are written by tasks that [`Downloads::close`] waits for.
 #[derive(Debug)]
 pub struct Downloads {
     options: HubOptions,
-    repository_locks: Mutex<HashMap<String, Weak<AsyncMutex<()>>>>,
+    /// By name.
+    repository_locks: KeyedLocks<String>,
     writers: TaskTracker,
 }
 
@@ -73,7 +67,7 @@ impl Downloads {
                 cache_dir,
                 ..options
             },
-            repository_locks: Mutex::default(),
+            repository_locks: KeyedLocks::default(),
             writers: TaskTracker::new(),
         })
     }
@@ -93,9 +87,10 @@ impl Downloads {
         source: &HubSource,
         progress: &DownloadProgress,
     ) -> Result<RepositorySnapshot, DownloadError> {
-        let guard: RepositoryGuard =
-            Arc::new(self.lock_of(source.repository.as_str()).lock_owned().await);
-        let repository = Repository::new(&self.options.cache_dir, source.repository.as_str());
+        let name = source.repository.as_str();
+        let lock = self.repository_locks.lock(name.to_owned());
+        let guard: RepositoryGuard = Arc::new(lock.await);
+        let repository = Repository::new(&self.options.cache_dir, name);
         if file_names::is_commit(&source.revision)
             && let Some(snapshot) = repository.find(source, Completeness::Recorded).await?
         {
@@ -178,20 +173,5 @@ impl Downloads {
             .map(Ok)
             .try_for_each_concurrent(PARALLEL_FILES, |file| transfer.fetch(file))
             .await
-    }
-
-    /// The lock of a repository. Those that nobody uses are forgotten.
-    fn lock_of(&self, repository: &str) -> Arc<AsyncMutex<()>> {
-        let mut locks = self
-            .repository_locks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        locks.retain(|_, lock| lock.strong_count() > 0);
-        if let Some(lock) = locks.get(repository).and_then(Weak::upgrade) {
-            return lock;
-        }
-        let lock = Arc::default();
-        locks.insert(repository.to_owned(), Arc::downgrade(&lock));
-        lock
     }
 }

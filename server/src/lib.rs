@@ -12,6 +12,7 @@ mod demo;
 mod download;
 mod failpoint;
 mod health;
+mod keyed_locks;
 mod lifecycle;
 mod model;
 mod net;

@@ -6,6 +6,7 @@ mod catalog_service;
 mod convert;
 pub mod deadline;
 mod declared;
+mod detached_calls;
 mod embed;
 mod encoded;
 mod encoded_route;

@@ -124,28 +124,25 @@ pub(super) struct LoadInstruction {
 }
 
 impl UnloadCommand {
-    /// Unload within `drain_timeout`, whatever was asked for, and the report of it.
-    pub(super) fn new(drain_timeout: Duration) -> (Self, oneshot::Receiver<UnloadReport>) {
-        let (reply, report) = oneshot::channel();
-        let command = Self {
+    /// Unload within `drain_timeout`, whatever was asked for.
+    pub(super) fn new(drain_timeout: Duration, reply: oneshot::Sender<UnloadReport>) -> Self {
+        Self {
             drain_timeout,
             clear_desired: false,
             only_if_unneeded: false,
             reply,
-        };
-        (command, report)
+        }
     }
 
     /// As [`Self::new`], if nobody wants the model by the time that its driver hears of it.
     pub(super) fn only_if_unneeded(
         drain_timeout: Duration,
-    ) -> (Self, oneshot::Receiver<UnloadReport>) {
-        let (command, report) = Self::new(drain_timeout);
-        let command = Self {
+        reply: oneshot::Sender<UnloadReport>,
+    ) -> Self {
+        Self {
             only_if_unneeded: true,
-            ..command
-        };
-        (command, report)
+            ..Self::new(drain_timeout, reply)
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     catalog::Catalog,
     download::Downloads,
-    model::ModelId,
+    model::{ModelId, Status},
     prepared::PreparedCache,
     status::EventLog,
     supervisor::{Supervisor, Tasks},
@@ -145,6 +145,11 @@ impl Context {
     /// All models that are tracked, by id.
     pub(super) fn all(&self) -> Vec<Arc<TrackedModel>> {
         self.models().values().cloned().collect()
+    }
+
+    /// Where all models stand that have a worker or are about to get one, by id.
+    pub(super) fn active(&self) -> Vec<Status> {
+        self.event_log.select(|status| status.state.is_active())
     }
 
     /// The model `id`, which `make` makes if it is not tracked yet. `None` when the fleet is closed.

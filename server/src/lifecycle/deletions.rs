@@ -37,16 +37,10 @@ impl Deletions {
         }
     }
 
-    /// What tells the end of the deletion of the model `id`, if one is under way.
+    /// What is cancelled at the end of the deletion of the model `id`, if one is under way. It is waited for without the lock of the
+    /// model.
     pub(super) fn under_way(&self, id: &ModelId) -> Option<CancellationToken> {
         self.lock().get(id).cloned()
-    }
-
-    /// Waits until no deletion of the model `id` is under way. Not under the lock of the model. Safe to cancel.
-    pub(super) async fn ended(&self, id: &ModelId) {
-        while let Some(ended) = self.under_way(id) {
-            ended.cancelled().await;
-        }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ModelId, CancellationToken>> {

@@ -51,7 +51,7 @@ pub(super) struct DesiredState {
 pub(super) struct LockedModel<'a> {
     desired_state: &'a DesiredState,
     id: ModelId,
-    names: LockedNames<'a>,
+    names: LockedNames,
 }
 
 impl DesiredState {
@@ -79,22 +79,12 @@ impl DesiredState {
     ) -> LockedModel<'_> {
         loop {
             let locked = self.lock_with_names(name, aliases).await;
-            if self.deletions.under_way(&locked.id).is_none() {
+            let Some(ended) = self.deletions.under_way(&locked.id) else {
                 return locked;
-            }
-            let id = locked.id.clone();
+            };
             drop(locked);
-            self.deletions.ended(&id).await;
+            ended.cancelled().await;
         }
-    }
-
-    /// Locks the names of a model that is to be registered.
-    pub(super) async fn lock_to_create(
-        &self,
-        id: &ModelId,
-        aliases: &[ModelId],
-    ) -> LockedModel<'_> {
-        self.lock_with_names(id, aliases).await
     }
 
     /// Locks the model that `name` stands for, also while it is being deleted. Safe to cancel.
@@ -107,19 +97,34 @@ impl DesiredState {
         self.pending_reconcile().extend(models);
     }
 
-    async fn lock_with_names(&self, name: &ModelId, aliases: &[ModelId]) -> LockedModel<'_> {
-        let resolve = || self.context.catalog.resolve(name);
+    /// As [`Self::lock_at_once`], with names that the model may get. `name` may stand for nothing yet.
+    pub(super) async fn lock_with_names(
+        &self,
+        name: &ModelId,
+        aliases: &[ModelId],
+    ) -> LockedModel<'_> {
+        let resolve = || [self.context.catalog.resolve(name)];
+        let ([id], names) = self.lock_resolved(resolve, aliases).await;
+        LockedModel {
+            desired_state: self,
+            id,
+            names,
+        }
+    }
+
+    /// Locks what `resolve` gives, which it gives for as long as this is locked, and `others`.
+    async fn lock_resolved<const N: usize>(
+        &self,
+        resolve: impl Fn() -> [ModelId; N],
+        others: &[ModelId],
+    ) -> ([ModelId; N], LockedNames) {
         loop {
-            let id = resolve();
-            let names = aliases.iter().chain([&id]).cloned();
+            let resolved = resolve();
+            let names = resolved.iter().chain(others).cloned();
             let names = self.locks.lock(names).await;
-            // The alias may have moved before it was locked.
-            if resolve() == id {
-                return LockedModel {
-                    desired_state: self,
-                    id,
-                    names,
-                };
+            // An alias may have moved before it was locked.
+            if resolve() == resolved {
+                return (resolved, names);
             }
         }
     }

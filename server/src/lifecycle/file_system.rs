@@ -5,10 +5,9 @@
 //! file system all of which hangs takes a few, and none from other roots.
 
 use std::{
-    collections::HashMap,
     panic::resume_unwind,
     path::{self, Component, Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,7 +17,10 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::failpoint;
+use crate::{
+    failpoint,
+    keyed_locks::{KeyGuard, KeyedLocks},
+};
 
 /// The file systems below the model roots, and all others, which count as one.
 #[derive(Clone, Debug, Default)]
@@ -50,12 +52,12 @@ struct RootPools {
 struct AccessPool {
     /// [`MAX_CONCURRENT`] permits, for all paths together.
     all: Arc<Semaphore>,
-    /// The one permit of each path, for as long as somebody has it or waits for it.
-    paths: Mutex<HashMap<PathBuf, Weak<Semaphore>>>,
+    /// The lock of each path.
+    paths: KeyedLocks<PathBuf>,
 }
 
-/// What an access holds while it is under way: the permit of its path, and one of its pool.
-type Permits = [OwnedSemaphorePermit; 2];
+/// What an access holds while it is under way: the lock of its path, and a permit of its pool.
+type Permits = (KeyGuard, OwnedSemaphorePermit);
 
 /// What an access is for.
 #[derive(Clone, Copy, Debug)]
@@ -149,20 +151,8 @@ impl AccessPool {
     /// Waits for the permits of an access to `path`. `None`: never, as the semaphores are not closed.
     async fn acquire(&self, path: &Path) -> Option<Permits> {
         // That of the path first: who waits for a path that hangs keeps no permit from others.
-        let own = self.path_permit(path).acquire_owned().await.ok()?;
-        Some([own, self.all.clone().acquire_owned().await.ok()?])
-    }
-
-    /// The semaphore with the one permit of `path`.
-    fn path_permit(&self, path: &Path) -> Arc<Semaphore> {
-        let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = paths.get(path).and_then(Weak::upgrade) {
-            return own;
-        }
-        paths.retain(|_, own| own.strong_count() > 0);
-        let own = Arc::new(Semaphore::new(1));
-        paths.insert(path.to_owned(), Arc::downgrade(&own));
-        own
+        let own = self.paths.lock(path.to_owned()).await;
+        Some((own, self.all.clone().acquire_owned().await.ok()?))
     }
 }
 
@@ -170,7 +160,7 @@ impl Default for AccessPool {
     fn default() -> Self {
         Self {
             all: Arc::new(Semaphore::new(MAX_CONCURRENT)),
-            paths: Mutex::default(),
+            paths: KeyedLocks::default(),
         }
     }
 }
@@ -342,17 +332,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[bounded::test]
-    async fn paths_are_forgotten_that_nobody_accesses() {
-        let systems = file_systems(&["/a"]);
-        for n in 0..100 {
-            let path = format!("/a/{n}");
-            assert!(check(&systems, &path, EVER).await.is_ok());
-        }
-        let pool = systems.pool(FsAccess::Validate, "/a".as_ref());
-        let known = pool.paths.lock().expect("no panic").len();
-        assert!(known <= MAX_CONCURRENT + 1, "{known}");
     }
 }

@@ -36,7 +36,6 @@ use crate::{
 /// All models. Cheap to share; ends with [`Fleet::shutdown`].
 pub struct Fleet {
     context: Arc<Context>,
-    desired_state: Arc<DesiredState>,
     sessions: Arc<Sessions>,
     loader: Arc<Loader>,
     switcher: Arc<Switcher>,
@@ -53,7 +52,7 @@ impl Fleet {
         let context = Context::new(resources, holders.holders().clone());
         let desired_state = DesiredState::new(context.clone(), holders);
         let sessions = Sessions::new(context.clone(), desired_state.clone());
-        let loader = Loader::new(context.clone(), desired_state.clone(), sessions.clone());
+        let loader = Loader::new(context.clone(), desired_state, sessions.clone());
         let switcher = Switcher::new(context.clone(), loader.clone());
         let probe = supervisor.liveness_probe("session-expiry", sessions::EXPIRY_INTERVAL);
         let expiry = sessions.clone().expire(probe);
@@ -66,7 +65,6 @@ impl Fleet {
             router: Router::new(context.clone(), loader.clone(), switcher.clone()),
             reconciler: Reconciler::new(context.clone(), loader.clone(), switcher.clone()),
             context,
-            desired_state,
             sessions,
             loader,
             switcher,
@@ -89,10 +87,9 @@ impl Fleet {
         self.close();
         let drain = self.context.limits.drain_timeout;
         let unload = async |model: Arc<TrackedModel>| {
-            let (command, report) = UnloadCommand::new(drain);
-            model.send(DriverCommand::Unload(command)).await;
             // A driver that is gone has left no worker behind; that of one that hangs was killed.
-            model.reply(report).wait().await;
+            let command = |reply| DriverCommand::Unload(UnloadCommand::new(drain, reply));
+            model.send_and_wait(command).await;
         };
         join_all(self.all().into_iter().map(unload)).await;
         self.context.end_drivers.cancel();
@@ -116,7 +113,7 @@ impl Fleet {
     pub fn sample_history(&self, interval: Duration, tasks: &Tasks) -> HistorySampling {
         HistorySampling::start(
             self.context.clone(),
-            self.desired_state.clone(),
+            self.loader.desired_state().clone(),
             interval,
             tasks,
         )
@@ -161,9 +158,7 @@ impl Fleet {
 
     /// Where all models stand that have a worker or are about to get one, by id.
     pub fn active(&self) -> Vec<Status> {
-        self.context
-            .event_log
-            .select(|status| status.state.is_active())
+        self.context.active()
     }
 
     /// Where the model `id` stands, with the requests that run and wait at this moment.

@@ -224,12 +224,12 @@ impl Loader {
     /// # Errors
     ///
     /// When it does not become READY.
-    pub(super) async fn load_on_demand(&self, entry: CatalogEntry) -> Result<(), Failure> {
+    pub(super) async fn load_on_demand(&self, entry: &CatalogEntry) -> Result<(), Failure> {
         let instruction = LoadInstruction {
             may_evict: true,
             ..LoadInstruction::by_the_server(self.context.limits.load_timeout)
         };
-        self.load_and_wait(&entry, instruction).await
+        self.load_and_wait(entry, instruction).await
     }
 
     /// `spec`, or that of the demo model, which need not be registered: its name is enough.

@@ -91,9 +91,6 @@ impl Reconciler {
                     .catalog
                     .defer_write(&id, DeferredWrite::AttemptEnded(attempt));
             }
-            if self.context.model(&id).is_none() {
-                self.context.event_log.suspended(&id, entry.suspended);
-            }
             self.context.record_first_outcome(&id);
             return Ok(());
         }

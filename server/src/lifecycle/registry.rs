@@ -98,7 +98,7 @@ impl Registry {
         self.check_open()?;
         self.loader.check_sources(&new.spec).await?;
         let desired_state = self.desired_state();
-        let mut locked = desired_state.lock_to_create(&new.id, &new.aliases).await;
+        let mut locked = desired_state.lock_with_names(&new.id, &new.aliases).await;
         let entry = self.context.catalog.create(new, request).await?;
         locked.announce(None, &entry).await;
         // No transition shows it, as one does for a model that is registered by its load.

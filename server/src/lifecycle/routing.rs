@@ -191,7 +191,7 @@ impl Router {
             check_kind(model.kind(), operation)?;
             self.check_not_replaced(&model)?;
             if model.status().state != StateKind::Ready && may_load_on_demand(&model) {
-                self.load_for_request(model.facts().entry.clone()).await?;
+                self.load_for_request(&model.facts().entry).await?;
                 check_kind(model.kind(), operation)?;
             }
             return Ok(model);
@@ -204,7 +204,7 @@ impl Router {
                 why: entry.suspended.map(|suspension| suspension.message),
             });
         }
-        self.load_for_request(entry).await?;
+        self.load_for_request(&entry).await?;
         let model = self
             .context
             .tracked(name)
@@ -246,7 +246,7 @@ impl Router {
             let ready = model.status().state == StateKind::Ready;
             return Ok(self.context.tracked(name).filter(|_| ready));
         }
-        self.load_for_request(model.facts().entry.clone()).await?;
+        self.load_for_request(&model.facts().entry).await?;
         Ok(self.context.tracked(name))
     }
 
@@ -261,7 +261,7 @@ impl Router {
         refused.is_closed() || (refused.is_unload() && is_there_another())
     }
 
-    async fn load_for_request(&self, entry: CatalogEntry) -> Result<(), RoutingError> {
+    async fn load_for_request(&self, entry: &CatalogEntry) -> Result<(), RoutingError> {
         let loaded = self.loader.load_on_demand(entry).await;
         loaded.map_err(RoutingError::Failed)
     }

@@ -131,13 +131,12 @@ impl Switcher {
             strategy: options.strategy,
         };
         let make = move |to: &CatalogEntry| plan.switch(to);
-        let begun = match locked.begin(spec, make).await {
-            Ok(begun) => begun,
-            Err(error) => return Err(self.loader.not_registered(error).await.into()),
-        };
         // While the alias is locked: nobody else finds that it can be switched.
-        self.switches.put(begun.switch());
-        Ok(begun.announce().await)
+        let put = |switch: &Switch| self.switches.put(switch);
+        match locked.begin(spec, make, put).await {
+            Ok(begun) => Ok(begun),
+            Err(error) => Err(self.loader.not_registered(error).await.into()),
+        }
     }
 
     /// Carries `job` out. What a panic leaves of it goes back, or to its end where the alias has moved.

@@ -216,15 +216,22 @@ impl TrackedModel {
         DriverReply::new(reply, self.stuck.subscribe())
     }
 
-    /// Sends the command that `command` makes of the way for its reply, and waits for that. `None`: its driver has gone, or no
-    /// longer turns.
+    /// As [`Self::send`], for the command that `command` makes of the way for its reply. That is still to be waited for.
+    pub(super) async fn send_for_reply<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> DriverCommand,
+    ) -> DriverReply<T> {
+        let (sender, reply) = oneshot::channel();
+        self.send(command(sender)).await;
+        self.reply(reply)
+    }
+
+    /// As [`Self::send_for_reply`], and waits for the reply. `None`: its driver has gone, or no longer turns.
     pub(super) async fn send_and_wait<T>(
         &self,
         command: impl FnOnce(oneshot::Sender<T>) -> DriverCommand,
     ) -> Option<T> {
-        let (sender, reply) = oneshot::channel();
-        self.send(command(sender)).await;
-        self.reply(reply).wait().await
+        self.send_for_reply(command).await.wait().await
     }
 
     /// Nobody holds it any more: its driver unloads it, unless somebody wants it by then.

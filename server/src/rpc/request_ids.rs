@@ -1,7 +1,5 @@
-//! Calls that change something: they go on when their callers go away, and are safe to repeat.
-//!
-//! What such a call commits, the model's driver and its watchers have to hear of: a caller that goes, or whose
-//! deadline passes, ends its waiting and not the call.
+//! Calls that change something: they go on when their callers go away ([`detached_calls`](super::detached_calls)), and are safe to
+//! repeat.
 //!
 //! The same id with the same body joins the call that is under way or gets the response that it gave; with
 //! another body it is refused. Responses are remembered in the catalog for a day; failures are not, so that
@@ -19,11 +17,15 @@ use futures::{
 use hangar_client::server_codec;
 use prost::Message;
 use sha2::{Digest, Sha256};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tonic::Status;
 use tracing::Instrument;
 
-use super::{error::ApiError, validate::MAX_REQUEST_ID};
+use super::{
+    detached_calls::{DetachedCalls, MAX_CALLS, broken_off},
+    error::ApiError,
+    validate::MAX_REQUEST_ID,
+};
 use crate::{
     catalog::{Catalog, CatalogEntry, RequestKey, ResponseToStore, StoredResponse},
     supervisor::Tasks,
@@ -36,8 +38,8 @@ pub(super) struct RequestIds<T: Clone> {
     catalog: Catalog,
     tasks: Tasks,
     calls: RunningCalls<T>,
-    /// For calls without an id.
-    anonymous: Arc<Semaphore>,
+    /// Calls without an id.
+    anonymous: DetachedCalls,
 }
 
 /// What a call is known by.
@@ -64,9 +66,6 @@ struct RemoveOnDrop<T: Clone> {
     id: String,
 }
 
-/// Calls of a method that may be under way, with an id and without one each.
-const MAX_CALLS: usize = 10_000;
-
 /// Largest response that is remembered, in bytes. What gives longer ones can be done again without harm.
 const MAX_RESPONSE: usize = 1 << 20;
 
@@ -82,9 +81,9 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
         Self {
             method,
             catalog,
-            tasks,
             calls: RunningCalls::default(),
-            anonymous: Arc::new(Semaphore::new(MAX_CALLS)),
+            anonymous: DetachedCalls::new(tasks.clone()),
+            tasks,
         }
     }
 
@@ -128,7 +127,7 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
     ) -> Result<T, Status> {
         // What the work itself refuses is not remembered.
         if id.is_empty() || id.len() > MAX_REQUEST_ID {
-            return self.run_to_end(work(None)).await;
+            return self.anonymous.run(work(None)).await;
         }
         let identity = CallIdentity {
             key: RequestKey {
@@ -139,22 +138,6 @@ impl<T: Message + Default + Clone + 'static> RequestIds<T> {
             digest: Sha256::digest(body.encode_to_vec()).into(),
         };
         self.join(identity, work)?.await
-    }
-
-    /// Waits for `work`, which goes on when the caller does not wait any more.
-    async fn run_to_end(&self, work: BoxFuture<'static, Result<T, Status>>) -> Result<T, Status> {
-        let permit = self.anonymous.clone().try_acquire_owned();
-        let permit = permit.map_err(|_| ApiError::Limit {
-            what: "calls that change something",
-            limit: MAX_CALLS,
-        })?;
-        let memory = server_codec::budget();
-        let run = async move {
-            let _kept = (permit, memory);
-            work.await
-        };
-        let finished = self.tasks.finish(run.in_current_span()).await;
-        finished.unwrap_or_else(|| Err(broken_off()))
     }
 
     /// The call that is under way, begun if there is none.
@@ -259,10 +242,6 @@ async fn recall<T: Message + Default>(
         },
         None => Ok(None),
     }
-}
-
-fn broken_off() -> Status {
-    ApiError::Internal("a call was broken off".to_owned()).into()
 }
 
 fn lock<T: Clone>(calls: &RunningCalls<T>) -> MutexGuard<'_, HashMap<String, RunningCall<T>>> {

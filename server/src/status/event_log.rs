@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::cell::StatusCell;
-use crate::model::{Epoch, ModelId, Revision, Status, Suspension, Switch};
+use crate::model::{Epoch, ModelId, Revision, Status, Switch};
 
 /// Something that happened.
 #[derive(Debug)]
@@ -177,14 +177,17 @@ impl EventLog {
         cell
     }
 
-    /// The model `id`, which has no driver yet, is suspended.
-    pub fn suspended(&self, id: &ModelId, suspension: Option<Suspension>) {
-        let mut contents = self.contents();
-        let cell = contents.cell(Status::unloaded(id.clone()));
-        cell.store(Status {
-            suspended: suspension,
-            ..Status::clone(&cell.load())
-        });
+    /// The model `id`, which has no driver, is suspended no longer. Says whether it was.
+    pub fn unsuspend(&self, id: &ModelId) -> bool {
+        let status = self.status(id).filter(|status| status.suspended.is_some());
+        let was_suspended = status.is_some();
+        if let Some(status) = status {
+            self.progress(Status {
+                suspended: None,
+                ..status
+            });
+        }
+        was_suspended
     }
 
     /// A model came into a state.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
 use tracing::Span;
 use uuid::Uuid;
 
@@ -128,15 +127,15 @@ impl LockedModel<'_> {
         instruction: LoadInstruction,
     ) -> Result<QueuedLoad, NotQueued> {
         let model = self.tracked(&entry)?;
-        let (reply, ticket) = oneshot::channel();
-        let command = LoadCommand {
-            entry,
-            instruction,
-            span: Span::current(),
-            reply,
+        let command = |reply| {
+            DriverCommand::Load(Box::new(LoadCommand {
+                entry,
+                instruction,
+                span: Span::current(),
+                reply,
+            }))
         };
-        model.send(DriverCommand::Load(Box::new(command))).await;
-        let ticket = model.reply(ticket);
+        let ticket = model.send_for_reply(command).await;
         Ok(QueuedLoad { model, ticket })
     }
 

@@ -3,6 +3,8 @@
 //! The alias and both models are locked until what concerns them is on disk and remembered; drivers hear of it with the lock of their
 //! own model alone.
 
+use std::{collections::BTreeSet, slice};
+
 use super::{DesiredState, LockedModel};
 use crate::{
     catalog::{
@@ -19,15 +21,7 @@ pub(in crate::lifecycle) struct LockedSwitch<'a> {
     desired_state: &'a DesiredState,
     from: Option<ModelId>,
     to: ModelId,
-    names: LockedNames<'a>,
-}
-
-/// A switch that is on disk and holds its models, and that nobody has heard of.
-#[must_use]
-pub(in crate::lifecycle) struct UnannouncedSwitch<'a> {
-    locked: LockedModel<'a>,
-    before: Option<CatalogEntry>,
-    begun: BegunSwitch,
+    names: LockedNames,
 }
 
 /// A switch that has begun.
@@ -48,21 +42,14 @@ impl DesiredState {
         to: &ModelId,
     ) -> LockedSwitch<'_> {
         let catalog = &self.context.catalog;
-        let resolve = || (catalog.resolve(alias), catalog.resolve(to));
-        loop {
-            let resolved = resolve();
-            let (owner, to) = resolved.clone();
-            let names = [alias.clone(), owner.clone(), to.clone()];
-            let names = self.locks.lock(names).await;
-            // What is found so is so until all of it is written.
-            if resolve() == resolved {
-                return LockedSwitch {
-                    desired_state: self,
-                    from: (owner != *alias).then_some(owner),
-                    to,
-                    names,
-                };
-            }
+        let resolve = || [catalog.resolve(alias), catalog.resolve(to)];
+        let alone = slice::from_ref(alias);
+        let ([owner, to], names) = self.lock_resolved(resolve, alone).await;
+        LockedSwitch {
+            desired_state: self,
+            from: (owner != *alias).then_some(owner),
+            to,
+            names,
         }
     }
 
@@ -76,24 +63,24 @@ impl DesiredState {
         &self,
         ended: &Switch,
     ) -> Result<bool, RegisterError> {
-        let locked = self.lock_names_of(ended).await;
+        let (owner, locked) = self.lock_names_of(ended).await;
         let unload_old = !self.old_is_desired(ended).await?;
         let moved = Some(AliasMove { unload_old });
         self.context.catalog.end_switch(ended, moved).await?;
         self.remember_moved(ended, unload_old);
         drop(locked);
-        self.announce_moved(ended).await;
+        self.announce_moved(ended, owner.as_ref()).await;
         Ok(unload_old)
     }
 
     /// As [`Self::move_alias`], of a `switch` whose outcome is on disk already.
     pub(in crate::lifecycle) async fn recover_moved(&self, switch: &Switch) -> bool {
-        let locked = self.lock_names_of(switch).await;
+        let (owner, locked) = self.lock_names_of(switch).await;
         // What cannot be read is taken for wanted.
         let unload_old = !self.old_is_desired(switch).await.unwrap_or(true);
         self.remember_moved(switch, unload_old);
         drop(locked);
-        self.announce_moved(switch).await;
+        self.announce_moved(switch, owner.as_ref()).await;
         unload_old
     }
 
@@ -118,9 +105,13 @@ impl DesiredState {
         Ok(entry.spec.required || aliased)
     }
 
-    async fn lock_names_of(&self, switch: &Switch) -> LockedNames<'_> {
-        let names = switch.models().chain([&switch.alias]).cloned();
-        self.locks.lock(names).await
+    /// Locks the alias of `switch`, its models, and what the alias stands for by now, if there is such an alias.
+    async fn lock_names_of(&self, switch: &Switch) -> (Option<ModelId>, LockedNames) {
+        let alias = &switch.alias;
+        let resolve = || [self.context.catalog.resolve(alias)];
+        let others: Vec<_> = switch.models().chain([alias]).cloned().collect();
+        let ([owner], names) = self.lock_resolved(resolve, &others).await;
+        (Some(owner).filter(|owner| owner != alias), names)
     }
 
     fn remember_moved(&self, switch: &Switch, unload_old: bool) {
@@ -130,8 +121,11 @@ impl DesiredState {
         }
     }
 
-    async fn announce_moved(&self, switch: &Switch) {
-        for model in switch.models() {
+    /// Tells watchers and drivers of the aliases of the models of `switch`, and of `owner`, which had the alias until then: an update
+    /// may have given it to another model since the switch began.
+    async fn announce_moved(&self, switch: &Switch, owner: Option<&ModelId>) {
+        let models: BTreeSet<_> = switch.models().chain(owner).collect();
+        for model in models {
             // Watchers hear of the aliases in the order in which they changed.
             let _locked = self.lock_at_once(model).await;
             self.context.announce_aliases(model).await;
@@ -147,7 +141,7 @@ impl DesiredState {
     }
 }
 
-impl<'a> LockedSwitch<'a> {
+impl LockedSwitch<'_> {
     /// The model that the alias stands for, if there is such an alias.
     pub(in crate::lifecycle) fn from(&self) -> Option<&ModelId> {
         self.from.as_ref()
@@ -159,7 +153,8 @@ impl<'a> LockedSwitch<'a> {
     }
 
     /// Registers the new model with `spec`, if there is one, takes note of the switch that `make` makes of its entry, and has the
-    /// switch hold both models: all of it or nothing. `make` must not block.
+    /// switch hold both models: all of it or nothing. `make` must not block. Then tells of the new model; `begun` has the switch
+    /// before anybody else may switch the alias.
     ///
     /// # Errors
     ///
@@ -168,50 +163,32 @@ impl<'a> LockedSwitch<'a> {
         self,
         spec: Option<Spec>,
         make: impl FnOnce(&CatalogEntry) -> Switch + Send + 'static,
-    ) -> Result<UnannouncedSwitch<'a>, RegisterError> {
+        begun: impl FnOnce(&Switch),
+    ) -> Result<BegunSwitch, RegisterError> {
         let state = self.desired_state;
         let request = LoadRequest {
             name: self.to.clone(),
             spec: spec.map(|spec| (spec, OnConflict::Refuse)),
             desired: false,
         };
-        let begun = state.context.catalog.begin_switch(request, make).await;
-        let (RegisterOutcome { before, after }, switch) = begun?;
+        let registered = state.context.catalog.begin_switch(request, make).await;
+        let (RegisterOutcome { before, after }, switch) = registered?;
         let loaded = |id: &&ModelId| state.is_loaded_on_demand(id);
         let on_demand = switch.models().filter(loaded).cloned().collect();
         for model in switch.models() {
             state.holders.add(model, Holder::Switch(switch.id.clone()));
         }
-        Ok(UnannouncedSwitch {
-            locked: LockedModel {
-                desired_state: state,
-                id: self.to,
-                names: self.names,
-            },
-            before,
-            begun: BegunSwitch {
-                switch,
-                to: after,
-                on_demand,
-            },
+        begun(&switch);
+        let mut locked = LockedModel {
+            desired_state: state,
+            id: self.to,
+            names: self.names,
+        };
+        locked.announce(before.as_ref(), &after).await;
+        Ok(BegunSwitch {
+            switch,
+            to: after,
+            on_demand,
         })
-    }
-}
-
-impl UnannouncedSwitch<'_> {
-    /// The switch.
-    pub(in crate::lifecycle) fn switch(&self) -> &Switch {
-        &self.begun.switch
-    }
-
-    /// Tells of the new model; from here on, others may switch the alias.
-    pub(in crate::lifecycle) async fn announce(self) -> BegunSwitch {
-        let Self {
-            mut locked,
-            before,
-            begun,
-        } = self;
-        locked.announce(before.as_ref(), &begun.to).await;
-        begun
     }
 }

@@ -11,7 +11,7 @@ use tokio::{sync::mpsc, time::timeout};
 
 use super::*;
 use crate::{
-    catalog::{Catalog, ModelOrigin, NewEntry},
+    catalog::{Catalog, DeferredWrite, EntryChange, ModelOrigin, NewEntry},
     download::{Downloads, HubOptions, Repositories},
     lifecycle::{
         CudaWorker, Devices, LifecycleLimits, MemoryAdmission, ModelRoots, Resources,
@@ -20,7 +20,10 @@ use crate::{
         session_id::SessionName,
         tracked_model::TrackedModel,
     },
-    model::{Source, Spec, Status, Switch, SwitchId, SwitchOutcome, SwitchStrategy},
+    model::{
+        Source, Spec, Status, SuspendCause, Suspension, Switch, SwitchId, SwitchOutcome,
+        SwitchStrategy,
+    },
     status::{EventLog, Publisher},
     supervisor::Supervisor,
     system::SystemMonitor,
@@ -124,8 +127,7 @@ impl Desk {
         }
     }
 
-    /// Registers `name`, with a queue for `room` commands that nobody takes out.
-    async fn model(&self, name: &str, room: usize) -> mpsc::Receiver<DriverCommand> {
+    async fn register(&self, name: &str) -> CatalogEntry {
         let new = NewEntry {
             id: id(name),
             spec: Spec::of(Source::Demo),
@@ -133,7 +135,12 @@ impl Desk {
             origin: ModelOrigin::Api,
         };
         let entry = self.context.catalog.create(new, None).await;
-        let entry = entry.expect("a new entry");
+        entry.expect("a new entry")
+    }
+
+    /// Registers `name`, with a queue for `room` commands that nobody takes out.
+    async fn model(&self, name: &str, room: usize) -> mpsc::Receiver<DriverCommand> {
+        let entry = self.register(name).await;
         let (commands, inbox) = mpsc::channel(room);
         let log = self.context.event_log.clone();
         let publisher = Publisher::new(log, Status::unloaded(id(name)));
@@ -163,8 +170,8 @@ impl Desk {
         let locked = self.desired_state.lock_switch(&id(alias), &id(to)).await;
         let (alias, from) = (id(alias), locked.from().cloned());
         let make = |to: &CatalogEntry| switch(alias, from, to.id.clone());
-        let begun = locked.begin(None, make).await.expect("a switch");
-        begun.announce().await.switch
+        let begun = locked.begin(None, make, |_| {}).await;
+        begun.expect("a switch").switch
     }
 
     /// What is on disk, and what is remembered.
@@ -321,6 +328,70 @@ async fn an_alias_that_moves_before_it_is_locked_leads_to_the_new_model() {
     assert!(unload_old.expect("the alias moves"));
     assert_eq!(desk.desired("new").await, (true, true));
     assert_eq!(desk.desired("old").await, (false, false));
+}
+
+/// The aliases that the driver of a model heard of last.
+fn last_aliases(inbox: &mut mpsc::Receiver<DriverCommand>) -> Option<Vec<ModelId>> {
+    let mut last = None;
+    while let Ok(command) = inbox.try_recv() {
+        if let DriverCommand::EntryChanged(entry) = command {
+            last = Some(entry.aliases.clone());
+        }
+    }
+    last
+}
+
+#[bounded::test]
+async fn an_alias_that_was_given_away_during_a_switch_is_taken_from_the_model_that_has_it() {
+    let desk = Desk::new();
+    let mut third = desk.model("third", 100).await;
+    let entry = desk.context.catalog.get(&id("third")).await;
+    let entry = entry.expect("a read").expect("an entry");
+    let mut new = desk.model("new", 100).await;
+    let moved = ended(desk.begin_switch("alias", "new").await);
+
+    let change = EntryChange {
+        etag: entry.etag,
+        spec: None,
+        aliases: Some(vec![id("alias")]),
+    };
+    let updated = desk.context.catalog.update(&entry.id, change, None).await;
+    let after = updated.expect("an update").after;
+    assert_eq!(after.aliases, [id("alias")]);
+
+    let held = desk.desired_state.lock(&id("third")).await;
+    let mut moving = pin!(desk.desired_state.move_alias(&moved));
+    assert!(moving.as_mut().now_or_never().is_none());
+    drop(held);
+    assert!(in_time(moving).await.is_ok());
+    assert_eq!(last_aliases(&mut third), Some(Vec::new()));
+    assert_eq!(last_aliases(&mut new), Some(vec![id("alias")]));
+}
+
+#[bounded::test]
+async fn an_unload_ends_the_suspension_of_a_model_without_a_driver() {
+    let desk = Desk::new();
+    desk.register("m").await;
+    let suspension = Some(Suspension {
+        cause: SuspendCause::Evicted,
+        message: "another model needed its memory".to_owned(),
+    });
+    let suspended = DeferredWrite::Suspended(suspension.clone());
+    desk.context.catalog.defer_write(&id("m"), suspended);
+    desk.register("n").await;
+    let summaries = desk.context.catalog.summaries().await;
+    desk.context.track_all(summaries.expect("a read"));
+    let status = || desk.context.event_log.status(&id("m")).expect("tracked");
+    assert_eq!(status().suspended, suspension);
+
+    let locked = desk.desired_state.lock_at_once(&id("m")).await;
+    let queued = locked.unload(NO_TIME).await.expect("a commit");
+    assert!(queued.is_none(), "there is no driver");
+    assert_eq!(status().suspended, None);
+    // Comes after all that was to be written before.
+    desk.register("o").await;
+    let entry = desk.context.catalog.get(&id("m")).await.expect("a read");
+    assert_eq!(entry.expect("an entry").suspended, None);
 }
 
 #[bounded::test]

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::LockedModel;
 use crate::{
-    catalog::{CatalogEntry, StorageError},
+    catalog::{CatalogEntry, DeferredWrite, StorageError},
     lifecycle::{
         command::{DriverCommand, UnloadCommand, UnloadReport},
         driver_reply::DriverReply,
@@ -80,9 +80,14 @@ impl LockedModel<'_> {
     }
 
     async fn clear_desired(&self) -> Result<(), StorageError> {
-        let catalog = &self.context().catalog;
-        catalog.set_desired(&self.id, false).await?;
+        let context = self.context();
+        context.catalog.set_desired(&self.id, false).await?;
         self.desired_state.remember(&self.id, false);
+        // Its driver sees to that, where it has one.
+        if context.model(&self.id).is_none() && context.event_log.unsuspend(&self.id) {
+            let unsuspended = DeferredWrite::Suspended(None);
+            context.catalog.defer_write(&self.id, unsuspended);
+        }
         Ok(())
     }
 
@@ -92,14 +97,14 @@ impl LockedModel<'_> {
         clear_desired: bool,
     ) -> Option<QueuedUnload> {
         let model = self.context().model(&self.id)?;
-        let (command, report) = UnloadCommand::new(drain_timeout);
-        let command = UnloadCommand {
-            clear_desired,
-            ..command
+        let command = |reply| {
+            DriverCommand::Unload(UnloadCommand {
+                clear_desired,
+                ..UnloadCommand::new(drain_timeout, reply)
+            })
         };
         // A driver that is gone has left no worker behind.
-        model.send(DriverCommand::Unload(command)).await;
-        let report = model.reply(report);
+        let report = model.send_for_reply(command).await;
         Some(QueuedUnload { model, report })
     }
 }

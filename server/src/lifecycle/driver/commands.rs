@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 use tracing::{Span, info_span};
 
 use super::{ModelDriver, resources::DriverResources, spec::is_remote, timers::Timer};
@@ -189,8 +189,8 @@ impl ModelDriver {
     pub(super) fn unload_if_unneeded(&mut self) {
         let drain_timeout = self.context.limits.drain_timeout;
         // Nobody waits for the report.
-        let (command, _) = UnloadCommand::only_if_unneeded(drain_timeout);
-        self.handle_unload(command);
+        let (reply, _) = oneshot::channel();
+        self.handle_unload(UnloadCommand::only_if_unneeded(drain_timeout, reply));
     }
 
     /// What the unload that ends now did; `device_bytes` were seen to come back.

@@ -56,12 +56,7 @@ impl Loader {
         &self,
         options: LoadOptions,
     ) -> Result<(Vec<ModelId>, LoadOptions), LoadError> {
-        if self.context.is_closing() {
-            return Err(LoadError::ShuttingDown);
-        }
-        if let Some(session) = &options.session {
-            self.sessions.get(session)?;
-        }
+        self.check_caller(&options)?;
         let options = LoadOptions {
             // What is loaded together does not evict each other.
             may_evict: false,
@@ -84,10 +79,7 @@ impl Loader {
             let model = self.context.model(&status.model_id);
             !options.force && model.is_some_and(|model| model.facts().entry.spec.required)
         };
-        let mut active = self
-            .context
-            .event_log
-            .select(|status| status.state.is_active());
+        let mut active = self.context.active();
         active.retain(|status| !stays(status));
         self.clear_desired_of_inactive(options.force).await?;
         let unload = |model: ModelId| {

@@ -77,14 +77,20 @@ impl Loader {
         )))
     }
 
-    /// Checks what is asked for, and whether there is what it names.
-    async fn check_request(&self, name: &ModelId, options: &LoadOptions) -> Result<(), LoadError> {
+    /// Checks whether a load may be begun at all, for the session that it is for.
+    pub(super) fn check_caller(&self, options: &LoadOptions) -> Result<(), LoadError> {
         if self.context.is_closing() {
             return Err(LoadError::ShuttingDown);
         }
         if let Some(session) = &options.session {
             self.sessions.get(session)?;
         }
+        Ok(())
+    }
+
+    /// Checks what is asked for, and whether there is what it names.
+    async fn check_request(&self, name: &ModelId, options: &LoadOptions) -> Result<(), LoadError> {
+        self.check_caller(options)?;
         let entry = self.context.catalog.get(name).await?;
         let force = options.reload == Reload::Always;
         let spec = match (&options.spec, &entry) {

@@ -27,16 +27,13 @@ pub(super) struct SwitchJob {
     desired_state: Arc<DesiredState>,
     loader: Arc<Loader>,
     switches: Arc<Switches>,
-    switch: Switch,
-    to: CatalogEntry,
+    begun: BegunSwitch,
     /// For the old model's requests.
     drain_timeout: Duration,
     /// For the new model's load.
     timeout: Duration,
     /// Whether the old model was told to go, so that it has to be brought back.
     unloaded_old: AtomicBool,
-    /// Models that are loaded although nobody asked for them to stay: they outlive the switch's hold.
-    on_demand: Vec<ModelId>,
 }
 
 impl SwitchJob {
@@ -53,22 +50,20 @@ impl SwitchJob {
             desired_state: loader.desired_state().clone(),
             loader,
             switches,
-            switch: begun.switch,
-            to: begun.to,
+            begun,
             drain_timeout,
             timeout,
             unloaded_old: AtomicBool::new(false),
-            on_demand: begun.on_demand,
         }
     }
 
     /// Does it.
     pub(super) async fn carry_out(self: Arc<Self>) {
-        let mut switch = self.switch.clone();
+        let mut switch = self.begun.switch.clone();
         if switch.strategy == SwitchStrategy::UnloadFirst {
             self.unload_old(&switch).await;
         }
-        let result = match self.load_new(&self.to, self.timeout).await {
+        let result = match self.load_new(&self.begun.to, self.timeout).await {
             Ok(()) => self.move_alias(&mut switch).await,
             Err(failure) => Err(failure),
         };
@@ -77,7 +72,7 @@ impl SwitchJob {
 
     /// Brings what has begun to its end after a panic.
     pub(super) async fn recover(self: Arc<Self>) {
-        let mut switch = self.switch.clone();
+        let mut switch = self.begun.switch.clone();
         let known = self.context.catalog.switch_after_writes(&switch.id).await;
         let result = match known {
             Ok(Some(ended)) if ended.outcome.is_some() => {
@@ -95,8 +90,9 @@ impl SwitchJob {
 
     /// The new model is not waited for any more: its load, which nobody else wants, is not in the way of the old one's.
     fn release_new(&self) {
-        let (new, holder) = (&self.switch.to, Holder::Switch(self.switch.id.clone()));
-        if !self.on_demand.contains(new) {
+        let switch = &self.begun.switch;
+        let (new, holder) = (&switch.to, Holder::Switch(switch.id.clone()));
+        if !self.begun.on_demand.contains(new) {
             self.desired_state.release(new, &holder);
         }
     }
@@ -127,7 +123,7 @@ impl SwitchJob {
             switch = %switch.id, alias = %switch.alias, to = %switch.to, outcome = ?switch.outcome,
             message = switch.failure.as_ref().map(|failure| failure.message.as_str()), "model.switch"
         );
-        self.release_both(&switch, unload_old, &self.on_demand);
+        self.release_both(&switch, unload_old);
         if let Some(old) = switch.from.as_ref().filter(|_| unload_old) {
             self.unload_if_unneeded(old).await;
         }
@@ -135,11 +131,11 @@ impl SwitchJob {
 
     /// Holds the switch's models no more. What a session that has closed meanwhile left to the switch is
     /// unloaded.
-    fn release_both(&self, switch: &Switch, unload_old: bool, on_demand: &[ModelId]) {
+    fn release_both(&self, switch: &Switch, unload_old: bool) {
         let holder = Holder::Switch(switch.id.clone());
         for model in switch.models() {
             let old = Some(model) == switch.from.as_ref();
-            if on_demand.contains(model) || (old && unload_old) {
+            if self.begun.on_demand.contains(model) || (old && unload_old) {
                 self.desired_state.release_and_keep(model, &holder);
             } else {
                 self.desired_state.release(model, &holder);
@@ -243,9 +239,10 @@ impl SwitchJob {
     /// Has the driver of the model `id` unload it, if there is one and nobody wants the model by then.
     async fn unload_if_unneeded(&self, id: &ModelId) {
         if let Some(model) = self.context.model(id) {
-            let (command, report) = UnloadCommand::only_if_unneeded(self.drain_timeout);
-            model.send(DriverCommand::Unload(command)).await;
-            model.reply(report).wait().await;
+            let drain = self.drain_timeout;
+            let command =
+                |reply| DriverCommand::Unload(UnloadCommand::only_if_unneeded(drain, reply));
+            model.send_and_wait(command).await;
         }
     }
 }

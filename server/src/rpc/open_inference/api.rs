@@ -19,8 +19,8 @@ use crate::{
     lifecycle::{Fleet, KnownKind},
     model::{Failure, Operation},
     rpc::{
-        deadline::Deadline, embed, error::ApiError, health::HealthSource,
-        model_service::ModelApiOptions, validate::model_id,
+        deadline::Deadline, detached_calls::DetachedCalls, embed, error::ApiError,
+        health::HealthSource, model_service::ModelApiOptions, validate::model_id,
     },
 };
 
@@ -30,6 +30,8 @@ pub struct OpenInferenceApi {
     pub(super) fleet: Arc<Fleet>,
     pub(super) options: ModelApiOptions,
     pub(super) health: Arc<dyn HealthSource>,
+    /// Loads and unloads.
+    pub(super) changes: DetachedCalls,
     pub(super) stop: CancellationToken,
 }
 
@@ -49,6 +51,7 @@ impl OpenInferenceApi {
         stop: CancellationToken,
     ) -> Self {
         Self {
+            changes: DetachedCalls::new(fleet.tasks()),
             fleet,
             options,
             health,

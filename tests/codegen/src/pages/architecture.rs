@@ -17,7 +17,13 @@ const FOLDERS: [&str; 4] = [
 const SUITES: &str = "tests/tests/control_plane";
 
 /// Types that hold what several tasks change: locks, and what is swapped as a whole.
-const LOCKS: [&str; 4] = ["Mutex<", "RwLock<", "ArcSwap<", "ArcSwapOption<"];
+const LOCKS: [&str; 5] = [
+    "Mutex<",
+    "RwLock<",
+    "KeyedLocks<",
+    "ArcSwap<",
+    "ArcSwapOption<",
+];
 
 /// What makes a lock for a variable, whose type is not written.
 const MADE: [&str; 3] = ["Mutex::new(", "Mutex::default(", "RwLock::new("];

@@ -7,6 +7,7 @@ use hangar_client::inference::{
     RepositoryModelUnloadRequest, model_repository_parameter::ParameterChoice,
     repository_index_response::ModelIndex,
 };
+use tonic::Status;
 
 use super::OpenInferenceApi;
 use crate::{
@@ -55,7 +56,7 @@ impl OpenInferenceApi {
     pub(in crate::rpc::open_inference) async fn load(
         &self,
         request: &RepositoryModelLoadRequest,
-    ) -> Result<(), ApiError> {
+    ) -> Result<(), Status> {
         check_repository(&request.repository_name)?;
         let id = model_id("model_name", &request.model_name)?;
         let file = |name: &String| name.starts_with("file:");
@@ -71,16 +72,20 @@ impl OpenInferenceApi {
             reload: Reload::IfOutdated,
             ..LoadOptions::new(self.options.load_timeout)
         };
-        let ticket = self.fleet.load(&id, options).await?;
-        self.fleet.wait(ticket).await?;
-        Ok(())
+        let fleet = self.fleet.clone();
+        let load = async move {
+            let ticket = fleet.load(&id, options).await.map_err(ApiError::from)?;
+            fleet.wait(ticket).await.map_err(ApiError::from)?;
+            Ok(())
+        };
+        self.changes.run(load).await
     }
 
     /// Drains and unloads a model.
     pub(in crate::rpc::open_inference) async fn unload(
         &self,
         request: &RepositoryModelUnloadRequest,
-    ) -> Result<(), ApiError> {
+    ) -> Result<(), Status> {
         check_repository(&request.repository_name)?;
         let id = model_id("model_name", &request.model_name)?;
         check_parameters(&request.parameters, |name, choice| {
@@ -91,9 +96,13 @@ impl OpenInferenceApi {
             force: false,
             session: None,
         };
-        let unloaded = self.fleet.unload(&id, options).await;
-        unloaded.map_err(|error| ApiError::of_unload(error, &self.fleet.resolve(&id)))?;
-        Ok(())
+        let fleet = self.fleet.clone();
+        let unload = async move {
+            let unloaded = fleet.unload(&id, options).await;
+            unloaded.map_err(|error| ApiError::of_unload(error, &fleet.resolve(&id)))?;
+            Ok(())
+        };
+        self.changes.run(unload).await
     }
 }
 
