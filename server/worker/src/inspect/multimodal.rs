@@ -113,7 +113,7 @@ pub(super) fn inspect(
     }
     let images = fields
         .as_ref()
-        .map(|fields| image_rule(loader, fields, &processor, files, tokenizer))
+        .map(|fields| image_rule(&loader, fields, &processor, files, tokenizer))
         .transpose()?;
     let need = match &images {
         Some(images) => need(
@@ -137,7 +137,7 @@ pub(super) fn inspect(
 
 /// How the model takes images, by the files that say it.
 fn image_rule(
-    loader: MultimodalLoaderType,
+    loader: &MultimodalLoaderType,
     fields: &PreprocessorFields,
     processor: &Processor,
     files: &DirectoryFiles,
