@@ -179,6 +179,7 @@ impl<'a> GgufModel<'a> {
             weight_bytes: length,
             measure: ProgressMeasure::ReadChars,
             need_host_bytes: need.on_the_host(&device_plan.device),
+            prefill_need: need.prefill(&device_plan.device),
             device_plan,
             chat_template: config.spec().chat_template.clone(),
         })
@@ -246,6 +247,11 @@ impl<'a> GgufModel<'a> {
             0 => computed::even_head(&self.header, &self.architecture).unwrap_or(0),
             size => size,
         };
+        let of_expert = match number("expert_feed_forward_length") {
+            0 => number("feed_forward_length"),
+            size => size,
+        };
+        let of_experts = number("expert_used_count").saturating_mul(of_expert);
         MemoryNeed {
             weights: memory::in_memory(&self.header.tensors),
             quantizing: memory::while_read(&self.header.tensors),
@@ -255,9 +261,11 @@ impl<'a> GgufModel<'a> {
                 kv_heads,
                 head_size,
                 hidden_size: number("embedding_length"),
-                intermediate_size: number("feed_forward_length"),
+                intermediate_size: number("feed_forward_length").max(of_experts),
             },
             bytes_per_element: if dtype == DataType::F32 { 4 } else { 2 },
+            // Products with quantized weights are of F32.
+            bytes_while_computed: 4,
             context: context.unwrap_or(0).into(),
             trained_context: self.context_length.into(),
             vocabulary: self.vocabulary_size().unwrap_or(0).into(),

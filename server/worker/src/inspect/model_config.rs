@@ -208,11 +208,20 @@ impl ModelConfig {
                 kv_heads: number("num_key_value_heads").unwrap_or(heads),
                 head_size,
                 hidden_size,
-                intermediate_size: number("intermediate_size").unwrap_or(0),
+                intermediate_size: intermediate_size(fields),
             },
             ..Self::default()
         }
     }
+}
+
+/// Numbers between the matrices of a feed-forward layer, for each token: in a mixture, those of all experts that it goes to.
+fn intermediate_size(fields: &Map<String, Value>) -> u64 {
+    let number = |name: &str| fields.get(name).and_then(Value::as_u64);
+    let dense = number("intermediate_size").unwrap_or(0);
+    let experts = number("num_experts_per_tok").unwrap_or(0);
+    let of_expert = number("moe_intermediate_size").unwrap_or(dense);
+    dense.max(experts.saturating_mul(of_expert))
 }
 
 /// Refuses a config.json that claims more layers, or experts in them, than any model has: their names are made.
