@@ -110,10 +110,9 @@ mod armed {
 
     /// As [`pass`], time and again.
     pub(crate) async fn meets(point: &str, model: Option<&str>) -> Infallible {
-        let mut polls = tokio::time::interval(POLL_INTERVAL);
         loop {
-            polls.tick().await;
             pass(point, model);
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 }

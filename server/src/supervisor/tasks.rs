@@ -195,7 +195,8 @@ fn fail_on_panic(supervisor: &Supervisor, name: TaskName, end: Result<(), Panic>
 /// `task`, with what is ordered to befall it.
 async fn with_faults(name: &str, task: impl Future<Output = ()>) {
     tokio::select! {
-        () = task => {}
+        biased;
         never = failpoint::meets(name, None) => match never {},
+        () = task => {}
     }
 }

@@ -3,7 +3,7 @@
 //! The alias and both models are locked until what concerns them is on disk and remembered; drivers hear of it with the lock of their
 //! own model alone.
 
-use std::{collections::BTreeSet, slice};
+use std::slice;
 
 use super::{DesiredState, LockedModel};
 use crate::{
@@ -124,8 +124,9 @@ impl DesiredState {
     /// Tells watchers and drivers of the aliases of the models of `switch`, and of `owner`, which had the alias until then: an update
     /// may have given it to another model since the switch began.
     async fn announce_moved(&self, switch: &Switch, owner: Option<&ModelId>) {
-        let models: BTreeSet<_> = switch.models().chain(owner).collect();
-        for model in models {
+        let third = owner.filter(|owner| switch.models().all(|model| model != *owner));
+        // The one that has it now first.
+        for model in switch.models().chain(third) {
             // Watchers hear of the aliases in the order in which they changed.
             let _locked = self.lock_at_once(model).await;
             self.context.announce_aliases(model).await;
