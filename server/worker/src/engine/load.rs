@@ -14,7 +14,7 @@ mod quantized;
 mod target;
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{Arc, Mutex, atomic::AtomicUsize},
 };
 
@@ -48,6 +48,12 @@ use crate::{
 
 /// Stack of the thread that loads.
 const STACK: usize = 16 << 20;
+
+/// How often the engine is started that finds its pipeline locked.
+const START_ATTEMPTS: usize = 5;
+
+/// The error of a lock that is taken, as a panic of its `unwrap` has it.
+const LOCKED: &str = "TryLockError";
 
 /// A model whose engine runs.
 pub(crate) struct LoadedModel {
@@ -179,11 +185,30 @@ fn start(loaded: SharedPipeline, scheduler: SchedulerConfig) -> Result<Arc<Mistr
         .enable_all()
         .build()
         .map_err(|e| Failure::internal(format!("no runtime could be started: {e}")))?;
-    // The prefix cache is never emptied on a CPU, and makes an answer depend on earlier ones everywhere.
-    let builder = MistralRsBuilder::new(loaded, scheduler, false, None)
-        .with_no_prefix_cache(true)
-        .with_prefix_cache_n(0);
-    Ok(runtime.block_on(builder.build()))
+    Ok(unless_locked(|| {
+        // The prefix cache is never emptied on a CPU, and makes an answer depend on earlier ones everywhere.
+        let builder = MistralRsBuilder::new(Arc::clone(&loaded), scheduler.clone(), false, None)
+            .with_no_prefix_cache(true)
+            .with_prefix_cache_n(0);
+        runtime.block_on(builder.build())
+    }))
+}
+
+/// What `start` gives, which is tried again when it panics because the pipeline is locked: the engine's thread, which it has
+/// started, looks at that for a moment, and `start` does not wait. A thread that is left so waits for requests that never come.
+///
+/// # Panics
+///
+/// As `start` does, for any other reason or time and again.
+fn unless_locked<T>(start: impl Fn() -> T) -> T {
+    for _ in 1..START_ATTEMPTS {
+        match catch_unwind(AssertUnwindSafe(&start)) {
+            Ok(started) => return started,
+            Err(panic) if panic_message(&*panic).contains(LOCKED) => {}
+            Err(panic) => resume_unwind(panic),
+        }
+    }
+    start()
 }
 
 impl PipelineFacts {
@@ -265,5 +290,48 @@ impl PipelineFacts {
             context_length: asked.unwrap_or(allowed).min(allowed),
             defaults: pipeline.generation_defaults(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tokio::sync::Mutex as AsyncMutex;
+
+    use super::*;
+
+    #[bounded::test]
+    fn a_start_that_finds_the_pipeline_locked_is_tried_again() {
+        let pipeline = AsyncMutex::new(());
+        let held = Cell::new(pipeline.try_lock().ok());
+        let started = unless_locked(|| {
+            // As the engine's thread lets go of it.
+            let _held = held.take();
+            drop(pipeline.try_lock().unwrap());
+            1
+        });
+        assert_eq!(started, 1);
+    }
+
+    #[bounded::test]
+    fn what_goes_wrong_otherwise_is_not_tried_again() {
+        let tries = Cell::new(0);
+        let start = || -> u32 {
+            tries.set(tries.get() + 1);
+            panic!("otherwise");
+        };
+        let ended = catch_unwind(AssertUnwindSafe(|| unless_locked(start)));
+        assert!(ended.is_err());
+        assert_eq!(tries.get(), 1);
+
+        let always = || -> u32 {
+            tries.set(tries.get() + 1);
+            panic!("{LOCKED}");
+        };
+        tries.set(0);
+        let ended = catch_unwind(AssertUnwindSafe(|| unless_locked(always)));
+        assert!(ended.is_err());
+        assert_eq!(tries.get(), START_ATTEMPTS);
     }
 }
