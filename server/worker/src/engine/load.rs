@@ -187,7 +187,7 @@ fn start(loaded: SharedPipeline, scheduler: SchedulerConfig) -> Result<Arc<Mistr
         .map_err(|e| Failure::internal(format!("no runtime could be started: {e}")))?;
     Ok(unless_locked(|| {
         // The prefix cache is never emptied on a CPU, and makes an answer depend on earlier ones everywhere.
-        let builder = MistralRsBuilder::new(Arc::clone(&loaded), scheduler.clone(), false, None)
+        let builder = MistralRsBuilder::new(loaded.clone(), scheduler.clone(), false, None)
             .with_no_prefix_cache(true)
             .with_prefix_cache_n(0);
         runtime.block_on(builder.build())
