@@ -101,6 +101,11 @@ impl Catalog {
         self.0.writer.close().await;
     }
 
+    /// A number that is another one after each change: what was read since it was asked for is at least as new.
+    pub fn generation(&self) -> u64 {
+        self.0.writer.generation()
+    }
+
     /// What page tokens are signed with; goes with the file.
     pub fn page_key(&self) -> &[u8; 32] {
         &self.0.page_key

@@ -11,7 +11,7 @@ mod proc;
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use cgroup::Groups;
@@ -21,7 +21,7 @@ pub use proc::process_memory;
 use proc::{CpuTime, MachineMemory};
 
 /// Resources at one moment.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SystemInfo {
     /// Cores that the server and its workers may use.
     pub cpu_cores: f64,
@@ -38,6 +38,8 @@ pub struct SystemInfo {
     pub disk_available_bytes: u64,
     /// RssAnon + RssShmem + VmSwap of the own process in bytes.
     pub memory_server_bytes: u64,
+    /// When this was read.
+    pub sampled: SystemTime,
 }
 
 /// Takes samples.
@@ -46,6 +48,8 @@ pub struct SystemMonitor {
     groups: Groups,
     directory: PathBuf,
     cpu: Mutex<CpuMeter>,
+    /// The last sample that was asked for, for whoever asks soon again.
+    recent: Mutex<Option<(Instant, Arc<SystemInfo>)>>,
     devices: Option<DeviceMonitor>,
 }
 
@@ -59,6 +63,9 @@ struct CpuMeter {
 /// Time between two readings of the processor time that makes for a meaningful share.
 const CPU_WINDOW: Duration = Duration::from_millis(200);
 
+/// Age at which a recent sample is read anew.
+const MAX_AGE: Duration = Duration::from_millis(250);
+
 impl SystemMonitor {
     /// A monitor of this machine and of the file system of `directory`.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
@@ -66,6 +73,7 @@ impl SystemMonitor {
             groups: Groups::of_this_process(),
             directory: directory.into(),
             cpu: Mutex::default(),
+            recent: Mutex::default(),
             devices: None,
         };
         monitor.cpu_usage(monitor.cpu_cores());
@@ -106,6 +114,20 @@ impl SystemMonitor {
         }
     }
 
+    /// Resources at most [`MAX_AGE`] ago. Whoever finds none so new reads them, as [`Self::sample`] does, for all who wait
+    /// meanwhile.
+    pub fn recent(&self) -> Arc<SystemInfo> {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, info)) = &*recent
+            && at.elapsed() < MAX_AGE
+        {
+            return info.clone();
+        }
+        let info = Arc::new(self.sample());
+        *recent = Some((Instant::now(), info.clone()));
+        info
+    }
+
     /// Resources now. Reads a few files of /proc and /sys.
     pub fn sample(&self) -> SystemInfo {
         let cpu_cores = self.cpu_cores();
@@ -119,6 +141,7 @@ impl SystemMonitor {
             disk_total_bytes,
             disk_available_bytes,
             memory_server_bytes: process_memory(std::process::id()).unwrap_or(0),
+            sampled: SystemTime::now(),
         }
     }
 
@@ -184,6 +207,25 @@ impl CpuMeter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[bounded::test]
+    fn whoever_asks_soon_again_gets_the_same_sample() {
+        let monitor = SystemMonitor::new(std::env::temp_dir());
+        let first = monitor.recent();
+        {
+            let mut recent = monitor.recent.lock().expect("no panic");
+            let (at, _) = recent.as_mut().expect("a sample");
+            // However slow this machine is.
+            *at = Instant::now() + MAX_AGE;
+        }
+        assert!(Arc::ptr_eq(&first, &monitor.recent()));
+        {
+            let mut recent = monitor.recent.lock().expect("no panic");
+            let (at, _) = recent.as_mut().expect("a sample");
+            *at = at.checked_sub(3 * MAX_AGE).expect("an earlier time");
+        }
+        assert!(!Arc::ptr_eq(&first, &monitor.recent()));
+    }
 
     #[bounded::test]
     fn a_sample_of_this_machine_makes_sense() {

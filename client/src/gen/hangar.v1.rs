@@ -1453,6 +1453,9 @@ pub struct SystemInfo {
     /// Memory that the server's own process holds (RssAnon + RssShmem + VmSwap), in bytes.
     #[prost(uint64, tag = "9")]
     pub memory_server_bytes: u64,
+    /// When this was read: a quarter of a second ago at most.
+    #[prost(message, optional, tag = "10")]
+    pub sampled_at: ::core::option::Option<::prost_types::Timestamp>,
 }
 impl ::prost::Name for SystemInfo {
     const NAME: &'static str = "SystemInfo";

@@ -51,11 +51,11 @@ impl DeferredWrites {
     }
 
     /// Writes what waits. What cannot be written is logged; of it only ends of attempts are kept for
-    /// another time, as nothing that comes later could contradict them.
-    pub(super) fn write(&self, connection: &mut Connection) {
+    /// another time, as nothing that comes later could contradict them. Says whether anything waited.
+    pub(super) fn write(&self, connection: &mut Connection) -> bool {
         let waiting = mem::take(&mut *self.lock());
         if waiting.is_empty() {
-            return;
+            return false;
         }
         let written = connection
             .transaction()
@@ -69,6 +69,7 @@ impl DeferredWrites {
                 }
             }
         }
+        true
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ModelId, Pending>> {

@@ -5,7 +5,10 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::JoinHandle,
 };
 
@@ -27,10 +30,18 @@ use crate::{
 pub(super) struct CatalogWriter {
     jobs: mpsc::Sender<Message>,
     deferred: Arc<DeferredWrites>,
+    committed: Arc<Committed>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-type WriteJob = Box<dyn FnOnce(&mut Connection, &Names) + Send>;
+/// What is told of commits, right after each and before whoever asked for it hears of it.
+#[derive(Debug)]
+struct Committed {
+    names: Arc<Names>,
+    generation: AtomicU64,
+}
+
+type WriteJob = Box<dyn FnOnce(&mut Connection, &Committed) + Send>;
 
 enum Message {
     Job(WriteJob),
@@ -51,12 +62,18 @@ impl CatalogWriter {
         let (jobs, inbox) = mpsc::channel(QUEUE);
         let deferred = Arc::new(DeferredWrites::default());
         let waiting = deferred.clone();
+        let committed = Arc::new(Committed {
+            names,
+            generation: AtomicU64::new(0),
+        });
+        let told = committed.clone();
         let thread = supervisor.thread("catalog-write", move |probe| {
-            write(connection, inbox, &names, &waiting, probe);
+            write(connection, inbox, &told, &waiting, probe);
         })?;
         Ok(Self {
             jobs,
             deferred,
+            committed,
             thread: Mutex::new(Some(thread)),
         })
     }
@@ -72,13 +89,18 @@ impl CatalogWriter {
         E: From<StorageError> + From<rusqlite::Error> + Send + 'static,
     {
         let (reply, outcome) = oneshot::channel();
-        let job: WriteJob = Box::new(move |connection, names| {
+        let job: WriteJob = Box::new(move |connection, committed| {
             // Nobody may wait any more.
-            let _ = reply.send(transact(connection, names, work));
+            let _ = reply.send(transact(connection, committed, work));
         });
         let sent = self.jobs.send(Message::Job(job)).await;
         sent.map_err(|_| closed())?;
         outcome.await.map_err(|_| closed())?
+    }
+
+    /// A number that is another one after each commit.
+    pub(super) fn generation(&self) -> u64 {
+        self.committed.generation.load(Ordering::Acquire)
     }
 
     /// Does `work` and then undoes it: says whether it would be done.
@@ -126,6 +148,12 @@ impl CatalogWriter {
     }
 }
 
+impl Committed {
+    fn advance(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+}
+
 /// Waits for a thread that is about to end.
 pub(super) async fn join(thread: &Mutex<Option<JoinHandle<()>>>) {
     let handle = thread.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -144,7 +172,7 @@ pub(super) fn closed() -> StorageError {
 
 fn transact<T, E>(
     connection: &mut Connection,
-    names: &Names,
+    committed: &Committed,
     work: impl FnOnce(&mut Change<'_>) -> Result<T, E>,
 ) -> Result<T, E>
 where
@@ -153,7 +181,8 @@ where
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut change = Change::new(tx);
     let done = work(&mut change)?;
-    names.apply(change.commit()?);
+    committed.names.apply(change.commit()?);
+    committed.advance();
     Ok(done)
 }
 
@@ -161,16 +190,18 @@ where
 fn write(
     mut connection: Connection,
     mut inbox: mpsc::Receiver<Message>,
-    names: &Names,
+    committed: &Committed,
     deferred: &DeferredWrites,
     probe: &LivenessProbe,
 ) {
     while let Some(message) = inbox.blocking_recv() {
         probe.mark_alive();
         failpoint::pass("catalog-write", None);
-        deferred.write(&mut connection);
+        if deferred.write(&mut connection) {
+            committed.advance();
+        }
         match message {
-            Message::Job(job) => job(&mut connection, names),
+            Message::Job(job) => job(&mut connection, committed),
             Message::DeferredWrites => {}
             // What came before is still done.
             Message::Close => inbox.close(),

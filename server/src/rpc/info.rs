@@ -2,21 +2,20 @@
 
 mod devices;
 mod metrics;
+mod registered;
 mod snapshot;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant, SystemTime},
-};
+use std::time::{Duration, Instant, SystemTime};
 
 use devices::{DeviceHolding, devices};
 use hangar_client::v1::{
     CacheInfo, DesiredState, LoadRecord, ModelInfo, ModelMetrics, ServerInfo, SystemInfo,
 };
+pub(super) use registered::RegisteredModels;
 pub(super) use snapshot::Sources;
 
 use crate::{
-    catalog::{CatalogEntry, LearnedFacts},
+    catalog::LearnedFacts,
     lifecycle::{Fleet, Holder, ModelFacts, TrackedModel},
     model::{StateKind, Status},
     prepared::PreparedCache,
@@ -77,6 +76,7 @@ fn system(sample: &system::SystemInfo, holding: &[Status]) -> SystemInfo {
         disk_available_bytes: sample.disk_available_bytes,
         platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         memory_server_bytes: sample.memory_server_bytes,
+        sampled_at: Some(sample.sampled.into()),
     }
 }
 
@@ -92,18 +92,14 @@ fn cache(cache: &PreparedCache) -> CacheInfo {
     }
 }
 
-/// What is known of the model of `entry`, which stands as `status` says; `model` if it is tracked.
+/// What is known of a model, which stands as `status` says; `model` if it is tracked.
 fn model(
-    entry: CatalogEntry,
+    facts: &ModelFacts,
     model: Option<&TrackedModel>,
     status: &Status,
     holders: &[Holder],
     detail: Detail,
 ) -> ModelInfo {
-    let facts = match model {
-        Some(model) => model.facts(),
-        None => Arc::new(ModelFacts::of(entry)),
-    };
     let last_used = model.and_then(|model| model.totals().last_used);
     let learned = &facts.learned;
     let history = |model: &TrackedModel| model.history().iter().map(metrics::sample).collect();
@@ -116,9 +112,9 @@ fn model(
             &facts.entry.spec.source,
             last_used.or(learned.last_used),
         )),
-        metrics: detail.metrics.then(|| model_metrics(model, &facts, status)),
+        metrics: detail.metrics.then(|| model_metrics(model, facts, status)),
         spec: detail.full.then(|| wire::spec_message(&facts.entry.spec)),
-        desired_state: desired_state(&facts).into(),
+        desired_state: desired_state(facts).into(),
         suspend_reason: convert::suspend_reason(status.suspended.as_ref()).into(),
         holders: texts(holders),
         recent_loads: recent_loads(learned, detail),

@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status};
 use super::{
     encoded::EncodedStream,
     error::ApiError,
-    info::{ServerStart, Sources},
+    info::{RegisteredModels, ServerStart, Sources},
     request_ids::{RequestIds, remembered},
     validate::Violations,
     watch,
@@ -62,6 +62,8 @@ struct ModelHandlers {
     options: ModelApiOptions,
     metrics: ModelMetrics,
     started: ServerStart,
+    /// For GetInfo.
+    registered: RegisteredModels,
 }
 
 /// Models that a watcher may name.
@@ -91,6 +93,7 @@ impl ModelApi {
             options,
             metrics,
             started,
+            registered: RegisteredModels::default(),
         });
         Self {
             handlers,
@@ -166,6 +169,7 @@ impl ModelService for ModelApi {
             event_log: &handlers.event_log,
             system: &handlers.system,
             started: handlers.started,
+            registered: &handlers.registered,
         };
         Ok(Response::new(
             sources.response(&request.into_inner()).await?,

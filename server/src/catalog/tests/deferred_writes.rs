@@ -1,7 +1,7 @@
 //! What is written down without anybody waiting.
 
 use super::*;
-use crate::model::{LoadId, SuspendCause, Suspension};
+use crate::model::{LoadId, SuspendCause, Suspension, SwitchId};
 
 fn suspension() -> Option<Suspension> {
     Some(Suspension {
@@ -141,4 +141,35 @@ async fn wanted_models_come_in_their_order() {
         ids,
         ["required-soon", "required-late", "preloaded", "desired"]
     );
+}
+
+#[bounded::test]
+async fn the_generation_is_another_one_after_each_commit_and_no_refusal() {
+    let fixture = TestCatalog::new();
+    let catalog = &fixture.catalog;
+    let mut before = catalog.generation();
+    let entry = fixture.create("m").await;
+    assert_ne!(catalog.generation(), before);
+
+    before = catalog.generation();
+    let again = NewEntry {
+        id: entry.id.clone(),
+        spec: Spec::clone(&entry.spec),
+        aliases: Vec::new(),
+        origin: ModelOrigin::Api,
+    };
+    assert!(catalog.create(again.clone(), None).await.is_err());
+    assert!(catalog.check_create(again).await.is_err());
+    assert!(catalog.get(&entry.id).await.is_ok());
+    assert_eq!(catalog.generation(), before);
+
+    catalog.defer_write(&entry.id, DeferredWrite::Suspended(suspension()));
+    // Comes after what was deferred, and changes nothing by itself.
+    assert!(
+        catalog
+            .switch_after_writes(&SwitchId::random())
+            .await
+            .is_ok()
+    );
+    assert_ne!(catalog.generation(), before);
 }

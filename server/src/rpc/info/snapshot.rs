@@ -3,17 +3,23 @@
 //! Invariant: its cost is that of the models that it describes and of those that hold memory, however many
 //! are registered.
 
+use std::sync::Arc;
+
 use hangar_client::v1::{GetInfoRequest, GetInfoResponse, InfoView, ModelInfo};
 use prost::Message;
 
-use super::{Detail, DeviceHolding, ServerStart, cache, devices, model, server, system};
+use super::{
+    Detail, DeviceHolding, RegisteredModels, ServerStart, cache, devices, model,
+    registered::RegisteredPage, server, system,
+};
 use crate::{
-    catalog::{CatalogEntry, ListQuery, StorageError},
-    lifecycle::Fleet,
-    model::Status,
+    catalog::{ListQuery, StorageError},
+    lifecycle::{Fleet, ModelFacts},
+    model::{ModelId, Status},
     rpc::{MAX_MODELS_BYTES, convert, error::ApiError, validate::Violations},
     status::EventLog,
     system::SystemMonitor,
+    wire,
 };
 
 /// What GetInfo describes.
@@ -23,13 +29,25 @@ pub(in crate::rpc) struct Sources<'a> {
     pub(in crate::rpc) event_log: &'a EventLog,
     pub(in crate::rpc) system: &'a SystemMonitor,
     pub(in crate::rpc) started: ServerStart,
+    pub(in crate::rpc) registered: &'a RegisteredModels,
+}
+
+/// Models that are described, up to what one response has.
+#[derive(Default)]
+struct Described {
+    models: Vec<ModelInfo>,
+    bytes: usize,
 }
 
 /// Models in one response.
 const MAX_MODELS: usize = 1000;
 
+/// Bytes of the specs of models that are kept for the next response.
+const MAX_KEPT_BYTES: usize = 4 << 20;
+
 impl Sources<'_> {
-    /// The response to `request`. Reads a few files of /proc, and the catalog.
+    /// The response to `request`. Reads the catalog for models that are not tracked, where it has changed, and now and then a
+    /// few files of /proc.
     pub(in crate::rpc) async fn response(
         &self,
         request: &GetInfoRequest,
@@ -54,10 +72,7 @@ impl Sources<'_> {
             history: request.include_history,
         };
         let (models, truncated) = match &only {
-            Some(name) => {
-                let entry = self.fleet.find(name).await?;
-                (vec![self.model(entry, detail)], false)
-            }
+            Some(name) => (vec![self.one_model(name, detail).await?], false),
             None => self.first_models(detail).await?,
         };
         let holding = self.event_log.select(|status| status.memory.is_some());
@@ -67,7 +82,7 @@ impl Sources<'_> {
                 self.started,
                 self.event_log.epoch().as_str(),
             )),
-            system: Some(system(&self.system.sample(), &holding)),
+            system: Some(system(&self.system.recent(), &holding)),
             devices: devices(&self.system.devices(), &self.on_devices(&holding)),
             cache: self.fleet.prepared().map(|kept| cache(kept)),
             switches: self
@@ -81,39 +96,72 @@ impl Sources<'_> {
         })
     }
 
+    /// The model that `name` stands for.
+    async fn one_model(&self, name: &ModelId, detail: Detail) -> Result<ModelInfo, ApiError> {
+        if let Some(tracked) = self.fleet.tracked(name) {
+            return Ok(self.model(&tracked.facts(), detail));
+        }
+        let entry = self.fleet.find(name).await?;
+        Ok(self.model(&ModelFacts::of(entry), detail))
+    }
+
     /// The first models, by id, as many as one answer has, and whether there are more.
     async fn first_models(&self, detail: Detail) -> Result<(Vec<ModelInfo>, bool), StorageError> {
-        let mut models = Vec::new();
-        let mut bytes = 0;
+        let catalog = self.fleet.catalog();
+        let mut described = Described::default();
+        if let Some(page) = self.registered.current(catalog) {
+            let mut models = page.models.iter();
+            let fit = models.all(|facts| described.add(self.model(facts, detail)));
+            return Ok((described.models, page.more || !fit));
+        }
+        // First of all: what is read afterwards is as new or newer.
+        let generation = catalog.generation();
+        let mut kept = Vec::new();
+        let mut kept_bytes = 0;
         let mut after = None;
         loop {
             let query = ListQuery {
                 after,
-                limit: MAX_MODELS - models.len(),
+                limit: MAX_MODELS - kept.len(),
                 ..ListQuery::default()
             };
-            let page = self.fleet.catalog().list(query).await?;
+            let page = catalog.list(query).await?;
             for entry in page.entries {
-                let model = self.model(entry, detail);
-                bytes += model.encoded_len();
-                if bytes > MAX_MODELS_BYTES && !models.is_empty() {
-                    return Ok((models, true));
+                let facts = ModelFacts::of(entry);
+                kept_bytes += wire::spec_message(&facts.entry.spec).encoded_len();
+                if !described.add(self.model(&facts, detail)) {
+                    return Ok((described.models, true));
                 }
-                models.push(model);
+                kept.push(Arc::new(facts));
             }
             after = page.next;
-            if after.is_none() || models.len() >= MAX_MODELS {
-                return Ok((models, after.is_some()));
+            if after.is_none() || kept.len() >= MAX_MODELS {
+                break;
             }
         }
+        let more = after.is_some();
+        if kept_bytes <= MAX_KEPT_BYTES {
+            self.registered.keep(RegisteredPage {
+                generation,
+                models: kept,
+                more,
+            });
+        }
+        Ok((described.models, more))
     }
 
-    fn model(&self, entry: CatalogEntry, detail: Detail) -> ModelInfo {
-        let id = entry.id.clone();
-        let status = self.fleet.status(&id);
-        let holders = self.fleet.holders(&id);
-        let tracked = self.fleet.tracked(&id);
-        model(entry, tracked.as_deref(), &status, &holders, detail)
+    /// What is said of the model of these `facts`, or of what is known of it by now where it is tracked.
+    fn model(&self, facts: &ModelFacts, detail: Detail) -> ModelInfo {
+        let id = &facts.entry.id;
+        let status = self.fleet.status(id);
+        let holders = self.fleet.holders(id);
+        match self.fleet.tracked(id) {
+            Some(tracked) => {
+                let facts = tracked.facts();
+                model(&facts, Some(&tracked), &status, &holders, detail)
+            }
+            None => model(facts, None, &status, &holders, detail),
+        }
     }
 
     /// What models, which hold memory, have on devices.
@@ -126,5 +174,17 @@ impl Sources<'_> {
             Some(DeviceHolding { device, bytes })
         };
         holding.iter().filter_map(on_device).collect()
+    }
+}
+
+impl Described {
+    /// Adds a model, if it still goes into the response. The first one does.
+    fn add(&mut self, model: ModelInfo) -> bool {
+        self.bytes += model.encoded_len();
+        let fits = self.bytes <= MAX_MODELS_BYTES || self.models.is_empty();
+        if fits {
+            self.models.push(model);
+        }
+        fits
     }
 }

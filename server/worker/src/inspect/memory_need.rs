@@ -67,7 +67,7 @@ pub(super) struct MemoryNeed {
 /// Llamas in F32 and F16, of which each part was up to a third less:
 ///
 /// - for each token `4 × intermediate + 16 × hidden` numbers, and its keys and values twice, as the engine copies them once,
-/// - for each pair of tokens a number of the mask, and a byte to make it.
+/// - for each pair of tokens a number of the mask, a byte to make it, and the same in F32, as attention takes it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct PrefillNeed {
     /// Bytes for each token that is computed at once.
@@ -105,7 +105,7 @@ impl MemoryNeed {
             per_token: numbers
                 .saturating_mul(self.bytes_while_computed)
                 .saturating_add(kept.saturating_mul(2)),
-            per_pair: self.bytes_while_computed + 1,
+            per_pair: self.bytes_while_computed + 1 + 4,
             kept_per_token: kept,
         })
     }
@@ -264,7 +264,7 @@ mod tests {
         let kept = 2 * 2 * 2 * 16 * 2;
         assert_eq!(prefill.kept_per_token, kept);
         let token = (4 * 128 + 16 * 64) * 4 + 2 * kept;
-        assert_eq!(prefill.at_once(1000), 1000 * token + 1000 * 1000 * 5);
+        assert_eq!(prefill.at_once(1000), 1000 * token + 1000 * 1000 * 9);
         let whole = MemoryNeed {
             mask_bytes_per_pair: Some(10),
             ..need
