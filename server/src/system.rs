@@ -49,8 +49,16 @@ pub struct SystemMonitor {
     directory: PathBuf,
     cpu: Mutex<CpuMeter>,
     /// The last sample that was asked for, for whoever asks soon again.
-    recent: Mutex<Option<(Instant, Arc<SystemInfo>)>>,
+    recent: Mutex<Option<RecentSample>>,
     devices: Option<DeviceMonitor>,
+}
+
+/// A sample, when it was begun, and what it was asked for after.
+#[derive(Debug)]
+struct RecentSample {
+    at: Instant,
+    mark: u64,
+    info: Arc<SystemInfo>,
 }
 
 /// Turns processor time into a share.
@@ -114,22 +122,29 @@ impl SystemMonitor {
         }
     }
 
-    /// Resources at most [`MAX_AGE`] ago. Whoever finds none so new reads them, as [`Self::sample`] does, for all who wait
-    /// meanwhile.
-    pub fn recent(&self) -> Arc<SystemInfo> {
+    /// Resources at most [`MAX_AGE`] ago, and after whatever gave `mark` its value. Whoever finds none so new reads them, as
+    /// [`Self::sample`] does, for all who wait meanwhile.
+    pub fn recent(&self, mark: u64) -> Arc<SystemInfo> {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, info)) = &*recent
+        if let Some(RecentSample { at, mark: of, info }) = &*recent
+            && *of == mark
             && at.elapsed() < MAX_AGE
         {
             return info.clone();
         }
+        let at = Instant::now();
         let info = Arc::new(self.sample());
-        *recent = Some((Instant::now(), info.clone()));
+        *recent = Some(RecentSample {
+            at,
+            mark,
+            info: info.clone(),
+        });
         info
     }
 
     /// Resources now. Reads a few files of /proc and /sys.
     pub fn sample(&self) -> SystemInfo {
+        let sampled = SystemTime::now();
         let cpu_cores = self.cpu_cores();
         let memory = self.memory();
         let (disk_total_bytes, disk_available_bytes) = self.disk();
@@ -141,7 +156,7 @@ impl SystemMonitor {
             disk_total_bytes,
             disk_available_bytes,
             memory_server_bytes: process_memory(std::process::id()).unwrap_or(0),
-            sampled: SystemTime::now(),
+            sampled,
         }
     }
 
@@ -211,20 +226,21 @@ mod tests {
     #[bounded::test]
     fn whoever_asks_soon_again_gets_the_same_sample() {
         let monitor = SystemMonitor::new(std::env::temp_dir());
-        let first = monitor.recent();
-        {
+        let first = monitor.recent(1);
+        let set = |at: Instant| {
             let mut recent = monitor.recent.lock().expect("no panic");
-            let (at, _) = recent.as_mut().expect("a sample");
-            // However slow this machine is.
-            *at = Instant::now() + MAX_AGE;
-        }
-        assert!(Arc::ptr_eq(&first, &monitor.recent()));
-        {
-            let mut recent = monitor.recent.lock().expect("no panic");
-            let (at, _) = recent.as_mut().expect("a sample");
-            *at = at.checked_sub(3 * MAX_AGE).expect("an earlier time");
-        }
-        assert!(!Arc::ptr_eq(&first, &monitor.recent()));
+            recent.as_mut().expect("a sample").at = at;
+        };
+        // However slow this machine is.
+        let later = Instant::now() + 1000 * MAX_AGE;
+        set(later);
+        assert!(Arc::ptr_eq(&first, &monitor.recent(1)));
+        let second = monitor.recent(2);
+        assert!(!Arc::ptr_eq(&first, &second), "something has happened");
+        set(Instant::now()
+            .checked_sub(2 * MAX_AGE)
+            .expect("an earlier time"));
+        assert!(!Arc::ptr_eq(&second, &monitor.recent(2)));
     }
 
     #[bounded::test]

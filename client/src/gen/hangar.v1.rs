@@ -3251,8 +3251,7 @@ pub enum ErrorReason {
     /// FAILED_PRECONDITION: a prompt no longer than this has ended two of the model's workers, and was longer than
     /// any that one has read (`ModelInfo.fatal_prompt`). Holds until the model is loaded anew by LoadModel, its spec
     /// or its files change, it comes to another device or another release of Hangar loads it. Metadata: `prompt_tokens`,
-    /// `fatal_prompt_tokens`, `fatal_reason` (for example WORKER_HUNG). Or the memory that the worker may take is not
-    /// enough for it; metadata: `prompt_tokens`, `max_prompt_tokens`.
+    /// `fatal_prompt_tokens`, `fatal_reason` (for example WORKER_HUNG).
     PromptTooLarge = 42,
     /// UNAVAILABLE: the file system of the model's files does not answer.
     FilesUnavailable = 43,

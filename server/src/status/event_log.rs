@@ -146,6 +146,11 @@ impl EventLog {
         &self.epoch
     }
 
+    /// The number of the last event.
+    pub fn revision(&self) -> Revision {
+        self.contents().revision
+    }
+
     /// Makes a model known without a transition, if it is not.
     pub fn track(&self, status: Status) {
         self.contents().cell(status);
@@ -177,17 +182,19 @@ impl EventLog {
         cell
     }
 
-    /// The model `id`, which has no driver, is suspended no longer. Says whether it was.
+    /// The model `id`, which has no driver, is suspended no longer. Says whether it was. Watchers find that in their next snapshot:
+    /// nothing has happened to the model.
     pub fn unsuspend(&self, id: &ModelId) -> bool {
-        let status = self.status(id).filter(|status| status.suspended.is_some());
-        let was_suspended = status.is_some();
-        if let Some(status) = status {
-            self.progress(Status {
-                suspended: None,
-                ..status
-            });
-        }
-        was_suspended
+        let contents = self.contents();
+        let cell = contents.models.get(id);
+        let Some(cell) = cell.filter(|cell| cell.load().suspended.is_some()) else {
+            return false;
+        };
+        cell.store(Status {
+            suspended: None,
+            ..Status::clone(&cell.load())
+        });
+        true
     }
 
     /// A model came into a state.

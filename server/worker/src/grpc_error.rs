@@ -89,23 +89,6 @@ pub(crate) fn deadline_too_short(tokens: u64, slow: TooSlow, left: Duration) -> 
     )
 }
 
-/// What is in `field` takes more memory than the worker may have, which is enough for a prompt of `most` tokens.
-pub(crate) fn prompt_beyond_memory(field: &str, tokens: usize, most: usize) -> Status {
-    let metadata = [
-        ("prompt_tokens", tokens.to_string()),
-        ("max_prompt_tokens", most.to_string()),
-    ];
-    with_metadata(
-        Code::FailedPrecondition,
-        ErrorReason::PromptTooLarge,
-        format!(
-            "{field} is {tokens} tokens long, and the memory that the model's worker may take is enough for {most}; shorten it, \
-             or give the model a memory_hint with more host_bytes and load it again with force_reload"
-        ),
-        metadata,
-    )
-}
-
 /// A prompt of `fatal` tokens has ended a worker of this model, and this one is no shorter.
 pub(crate) fn prompt_too_large(tokens: u64, fatal: u64, reason: &str) -> Status {
     let metadata = [
@@ -201,11 +184,6 @@ mod tests {
             (internal("a"), Code::Internal, "INTERNAL"),
             (
                 prompt_too_large(2, 1, "WORKER_HUNG"),
-                Code::FailedPrecondition,
-                "PROMPT_TOO_LARGE",
-            ),
-            (
-                prompt_beyond_memory("prompt", 2, 1),
                 Code::FailedPrecondition,
                 "PROMPT_TOO_LARGE",
             ),

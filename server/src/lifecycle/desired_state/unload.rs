@@ -69,6 +69,7 @@ impl LockedModel<'_> {
         if !entry.desired {
             // The start is not to load it all the same.
             self.desired_state.remember(&self.id, false);
+            self.unsuspend();
             return Ok(());
         }
         self.clear_desired().await?;
@@ -83,12 +84,17 @@ impl LockedModel<'_> {
         let context = self.context();
         context.catalog.set_desired(&self.id, false).await?;
         self.desired_state.remember(&self.id, false);
-        // Its driver sees to that, where it has one.
+        self.unsuspend();
+        Ok(())
+    }
+
+    /// The model is suspended no longer. Its driver sees to that, where it has one.
+    fn unsuspend(&self) {
+        let context = self.context();
         if context.model(&self.id).is_none() && context.event_log.unsuspend(&self.id) {
             let unsuspended = DeferredWrite::Suspended(None);
             context.catalog.defer_write(&self.id, unsuspended);
         }
-        Ok(())
     }
 
     async fn enqueue_unload(

@@ -82,7 +82,10 @@ impl Sources<'_> {
                 self.started,
                 self.event_log.epoch().as_str(),
             )),
-            system: Some(system(&self.system.recent(), &holding)),
+            system: Some(system(
+                &self.system.recent(self.event_log.revision().0),
+                &holding,
+            )),
             devices: devices(&self.system.devices(), &self.on_devices(&holding)),
             cache: self.fleet.prepared().map(|kept| cache(kept)),
             switches: self

@@ -30,8 +30,8 @@ pub struct OpenInferenceApi {
     pub(super) fleet: Arc<Fleet>,
     pub(super) options: ModelApiOptions,
     pub(super) health: Arc<dyn HealthSource>,
-    /// Loads and unloads.
-    pub(super) changes: DetachedCalls,
+    pub(super) loads: DetachedCalls,
+    pub(super) unloads: DetachedCalls,
     pub(super) stop: CancellationToken,
 }
 
@@ -51,7 +51,8 @@ impl OpenInferenceApi {
         stop: CancellationToken,
     ) -> Self {
         Self {
-            changes: DetachedCalls::new(fleet.tasks()),
+            loads: DetachedCalls::new(fleet.tasks()),
+            unloads: DetachedCalls::new(fleet.tasks()),
             fleet,
             options,
             health,

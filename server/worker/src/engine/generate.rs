@@ -161,9 +161,10 @@ impl Engine {
     /// Takes from a prompt what the engine cannot compute at once, or what it is to be asked about: it gets that
     /// token by token.
     fn split_prompt(&self, prompt: &mut Prompt) -> PromptRest {
-        let most = match prompt.prompt_logprobs {
-            Some(_) => 1,
-            None => self.prefill_memory.bounds().at_once.min(self.max_prefill()),
+        let most = match (prompt.prompt_logprobs, self.limits.max_prefill) {
+            (Some(_), _) => 1,
+            (None, Some(most)) => most as usize,
+            (None, None) => usize::MAX,
         };
         let tokens = match prompt.tokens.len() > most {
             true => prompt.tokens.split_off(most).into(),

@@ -34,8 +34,8 @@ use crate::{
     call_work::CallWork,
     device::memory::MemorySampler,
     engine::{
-        Engine, chat::ChatTemplate, embedder::Embedder, prefill_memory::PrefillMemory,
-        reasoning::ReasoningFormat, scheduler::Scheduler,
+        Engine, chat::ChatTemplate, embedder::Embedder, reasoning::ReasoningFormat,
+        scheduler::Scheduler,
     },
     failure::{Failure, panic_message},
     grammar::Grammars,
@@ -204,7 +204,11 @@ fn unless_locked<T>(start: impl Fn() -> T) -> T {
     for _ in 1..START_ATTEMPTS {
         match catch_unwind(AssertUnwindSafe(&start)) {
             Ok(started) => return started,
-            Err(panic) if panic_message(&*panic).contains(LOCKED) => {}
+            Err(panic) if panic_message(&*panic).contains(LOCKED) => {
+                tracing::warn!(
+                    "the engine found its pipeline locked as it started; it is started again"
+                );
+            }
             Err(panic) => resume_unwind(panic),
         }
     }
@@ -248,7 +252,6 @@ impl PipelineFacts {
             engine_eos_token: text_settings.engine_eos_token,
             add_bos_to_chats: text_settings.add_bos_to_chats,
             limits: inspection.limits,
-            prefill_memory: PrefillMemory::new(inspection.prefill_need),
             generation_defaults: self.defaults,
             images: multimodal.and_then(|model| model.images.clone()),
             stats,

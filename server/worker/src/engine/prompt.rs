@@ -57,7 +57,6 @@ impl Engine {
         self.check_places(field, &tokens, images)?;
         self.check_images_fit(field, &tokens, images)?;
         self.check_not_torn(field, tokens.len(), request.prompt_logprobs)?;
-        self.check_memory(field, tokens.len(), !images.is_empty())?;
         let max_tokens = clamp_new_tokens(
             field,
             self.context_for(tokens.len()),
@@ -213,46 +212,29 @@ impl Engine {
         tokens: &[u32],
         images: &[PlacedImage<'_>],
     ) -> Result<(), Status> {
-        let most = self.max_prefill();
-        if images.is_empty() || tokens.len() <= most {
-            return Ok(());
+        match self.limits.max_prefill {
+            Some(most) if !images.is_empty() && tokens.len() > most as usize => {
+                Err(grpc_error::context_exceeded(
+                    field,
+                    format!(
+                        "is {} tokens long, and with images the engine computes only prompts that are no longer \
+                         than the model's sliding window of {most} tokens as the model has it",
+                        tokens.len()
+                    ),
+                ))
+            }
+            _ => Ok(()),
         }
-        Err(grpc_error::context_exceeded(
-            field,
-            format!(
-                "is {} tokens long, and with images the engine computes only prompts that are no longer than the model's \
-                 sliding window of {most} tokens as the model has it",
-                tokens.len()
-            ),
-        ))
-    }
-
-    /// Checks that there is memory for a prompt, of which the engine gets the rest token by token where that is possible.
-    fn check_memory(&self, field: &str, prompt: usize, has_images: bool) -> Result<(), Status> {
-        let bounds = self.prefill_memory.bounds();
-        let is_whole = has_images || self.limits.is_torn(prompt, bounds.at_once);
-        let most = if is_whole {
-            bounds.at_once
-        } else {
-            bounds.in_all
-        };
-        if prompt <= most {
-            return Ok(());
-        }
-        Err(grpc_error::prompt_beyond_memory(field, prompt, most))
-    }
-
-    /// The longest prompt that is right when it is computed at once.
-    pub(super) fn max_prefill(&self) -> usize {
-        let most = self.limits.max_prefill;
-        most.map_or(usize::MAX, |most| most as usize)
     }
 
     /// Checks that the factors of `longrope` are the same for all tokens of a prompt: the engine takes those for the
     /// length that a sequence has at the time.
     fn check_not_torn(&self, field: &str, prompt: usize, scored: bool) -> Result<(), Status> {
         let switch = self.limits.rope_switch.unwrap_or_default();
-        let most = self.max_prefill();
+        let most = self
+            .limits
+            .max_prefill
+            .map_or(usize::MAX, |most| most as usize);
         if self.limits.is_torn(prompt, most) {
             let why = format!(
                 "is {prompt} tokens long, more than the {switch} at which the model changes how it encodes positions, and \

@@ -8,8 +8,7 @@
 //! - the tables of positions, which the engine makes for the length that the model was made for: six bytes
 //!   for each of a head's numbers, while they are made,
 //! - working space: for up to 1,024 tokens of a prompt, `4 × (hidden + intermediate)` numbers of 4 bytes
-//!   each, and the scores of the vocabulary; longer prompts are computed at once as far as memory allows
-//!   ([`PrefillNeed`]),
+//!   each, and the scores of the vocabulary,
 //! - for a model that takes a text as a whole, no cache, working space for all of its context, and the masks
 //!   of its attention, which have an entry for each pair of tokens,
 //! - the tokenizer, at eight times the size of its file,
@@ -47,8 +46,6 @@ pub(super) struct MemoryNeed {
     pub(super) shape: Shape,
     /// Bytes of a number in the cache.
     pub(super) bytes_per_element: u64,
-    /// Bytes of a number while a prompt is computed.
-    pub(super) bytes_while_computed: u64,
     /// Longest sequence in tokens.
     pub(super) context: u64,
     /// Longest sequence that the model was made for, in tokens.
@@ -63,53 +60,7 @@ pub(super) struct MemoryNeed {
     pub(super) images: u64,
 }
 
-/// What a prompt takes on a CPU while it is computed, beyond what the worker holds without it. Measured with wide and with deep
-/// Llamas in F32 and F16, of which each part was up to a third less:
-///
-/// - for each token `4 × intermediate + 16 × hidden` numbers, and its keys and values twice, as the engine copies them once,
-/// - for each pair of tokens a number of the mask, a byte to make it, and the same in F32, as attention takes it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct PrefillNeed {
-    /// Bytes for each token that is computed at once.
-    pub(crate) per_token: u64,
-    /// Bytes for each pair of them.
-    pub(crate) per_pair: u64,
-    /// Bytes for each token that is kept.
-    pub(crate) kept_per_token: u64,
-}
-
-impl PrefillNeed {
-    /// Bytes for a prompt of so many tokens that is computed at once.
-    pub(crate) fn at_once(&self, tokens: u64) -> u64 {
-        let pairs = tokens.saturating_mul(tokens).saturating_mul(self.per_pair);
-        tokens.saturating_mul(self.per_token).saturating_add(pairs)
-    }
-}
-
 impl MemoryNeed {
-    /// What prompts take on that device; `None` where it is no matter of the host's, or a text is taken as a whole anyway.
-    pub(super) fn prefill(&self, device: &TargetDevice) -> Option<PrefillNeed> {
-        if *device != TargetDevice::Cpu || self.mask_bytes_per_pair.is_some() {
-            return None;
-        }
-        let Shape {
-            hidden_size,
-            intermediate_size,
-            ..
-        } = self.shape;
-        let numbers = intermediate_size
-            .saturating_mul(4)
-            .saturating_add(hidden_size.saturating_mul(16));
-        let kept = self.kept_per_token();
-        Some(PrefillNeed {
-            per_token: numbers
-                .saturating_mul(self.bytes_while_computed)
-                .saturating_add(kept.saturating_mul(2)),
-            per_pair: self.bytes_while_computed + 1 + 4,
-            kept_per_token: kept,
-        })
-    }
-
     /// The need in bytes on a CPU. Absurd sizes give `u64::MAX` and not a wrong sum.
     fn bytes(&self) -> u64 {
         self.weights
@@ -154,17 +105,13 @@ impl MemoryNeed {
             return 0;
         }
         let tokens = self.context.div_ceil(CACHE_STEP).saturating_mul(CACHE_STEP);
-        self.kept_per_token().saturating_mul(tokens)
-    }
-
-    /// Bytes of the keys and values of a token.
-    fn kept_per_token(&self) -> u64 {
         [
             2,
             self.shape.layers,
             self.shape.kv_heads,
             self.shape.head_size,
             self.bytes_per_element,
+            tokens,
         ]
         .into_iter()
         .fold(1, u64::saturating_mul)
@@ -250,26 +197,6 @@ mod tests {
         };
         assert!(with_context(16_384).has_small_cache());
         assert!(!with_context(131_072).has_small_cache());
-    }
-
-    #[bounded::test]
-    fn prompts_on_a_cpu_take_what_grows_with_their_length() {
-        let need = MemoryNeed {
-            shape: SHAPE,
-            bytes_per_element: 2,
-            bytes_while_computed: 4,
-            ..MemoryNeed::default()
-        };
-        let prefill = need.prefill(&TargetDevice::Cpu).expect("a need");
-        let kept = 2 * 2 * 2 * 16 * 2;
-        assert_eq!(prefill.kept_per_token, kept);
-        let token = (4 * 128 + 16 * 64) * 4 + 2 * kept;
-        assert_eq!(prefill.at_once(1000), 1000 * token + 1000 * 1000 * 9);
-        let whole = MemoryNeed {
-            mask_bytes_per_pair: Some(10),
-            ..need
-        };
-        assert_eq!(whole.prefill(&TargetDevice::Cpu), None);
     }
 
     #[bounded::test]

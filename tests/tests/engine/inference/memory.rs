@@ -2,15 +2,9 @@
 
 use anyhow::Result;
 use futures::future::try_join_all;
-use hangar_client::v1::{
-    ChatMessage, DetokenizeRequest, ErrorReason, GenerateRequest, MemoryHint, TokenizeRequest,
-};
-use hangar_tests::{
-    fixtures::{Family, Fixtures, Shape},
-    refusals::refusal,
-    server::{TestServer, spec},
-};
-use tonic::{Code, Status};
+use hangar_client::v1::{ChatMessage, DetokenizeRequest, GenerateRequest, TokenizeRequest};
+use hangar_tests::server::TestServer;
+use tonic::Status;
 use tonic_types::StatusExt;
 
 /// Calls that the worker gets at the same time.
@@ -94,70 +88,5 @@ async fn a_conversation_of_millions_of_messages_is_refused() -> Result<()> {
         };
         assert_eq!(wrong(inference.generate(generate).await), ["messages"]);
     }
-    assert_unharmed(&server, worker).await
-}
-
-/// A server with a model `m` of this shape that is let in with next to nothing, so that its worker may take little more than
-/// what every worker may.
-async fn with_little_memory(fixtures: &Fixtures, name: &str, shape: &Shape) -> Result<TestServer> {
-    let path = fixtures.safetensors(name, Family::Llama, shape)?;
-    let little = MemoryHint {
-        host_bytes: 1 << 20,
-        ..MemoryHint::default()
-    };
-    TestServer::real()
-        .fixtures(fixtures)
-        .serving(&path, |spec| spec.memory_hint = Some(little))
-        .await
-}
-
-#[hangar_tests::test]
-async fn a_prompt_for_which_there_is_no_memory_at_once_is_computed_piece_by_piece() -> Result<()> {
-    // A token takes a MiB while it is computed.
-    let shape = Shape {
-        intermediate: 65_536,
-        layers: 1,
-        context: 2048,
-        ..Shape::TINY
-    };
-    let fixtures = Fixtures::new()?;
-    let server = with_little_memory(&fixtures, "wide", &shape).await?;
-    let worker = server.worker().await?;
-    let prompt = "abc ".repeat(300);
-    for _ in 0..2 {
-        let answer = server.greedy(&prompt).max_tokens(8).text().await?;
-        assert_eq!(server.worker().await?, worker);
-
-        let path = fixtures.safetensors("wide", Family::Llama, &shape)?;
-        server.client.load("n").spec(spec(&path)).wait().await?;
-        let at_once = server.client.generate("n").prompt(&prompt).temperature(0.0);
-        assert_eq!(answer, at_once.max_tokens(8).text().await?);
-    }
-    assert_unharmed(&server, worker).await
-}
-
-#[hangar_tests::test]
-async fn a_prompt_whose_keys_and_values_have_no_room_is_refused() -> Result<()> {
-    // Those of a token take 512 KiB.
-    let shape = Shape {
-        layers: 8,
-        heads: 64,
-        kv_heads: 64,
-        head_dim: 128,
-        context: 4096,
-        ..Shape::TINY
-    };
-    let fixtures = Fixtures::new()?;
-    let server = with_little_memory(&fixtures, "deep", &shape).await?;
-    let worker = server.worker().await?;
-    let refused = refusal(
-        server.greedy(&"x".repeat(4000)).max_tokens(1).text().await,
-        Code::FailedPrecondition,
-        ErrorReason::PromptTooLarge,
-    );
-    let reported = &refused.details().metadata;
-    assert_eq!(reported["prompt_tokens"], "4000");
-    let most: usize = reported["max_prompt_tokens"].parse()?;
-    assert!((1..4000).contains(&most), "{refused}");
     assert_unharmed(&server, worker).await
 }

@@ -73,12 +73,10 @@ impl OpenInferenceApi {
             ..LoadOptions::new(self.options.load_timeout)
         };
         let fleet = self.fleet.clone();
-        let load = async move {
-            let ticket = fleet.load(&id, options).await.map_err(ApiError::from)?;
-            fleet.wait(ticket).await.map_err(ApiError::from)?;
-            Ok(())
-        };
-        self.changes.run(load).await
+        let load = async move { Ok(fleet.load(&id, options).await.map_err(ApiError::from)?) };
+        let ticket = self.loads.run(load).await?;
+        self.fleet.wait(ticket).await.map_err(ApiError::from)?;
+        Ok(())
     }
 
     /// Drains and unloads a model.
@@ -102,7 +100,7 @@ impl OpenInferenceApi {
             unloaded.map_err(|error| ApiError::of_unload(error, &fleet.resolve(&id)))?;
             Ok(())
         };
-        self.changes.run(unload).await
+        self.unloads.run(unload).await
     }
 }
 
