@@ -173,7 +173,12 @@ impl PrefillState {
 }
 
 impl Prefill {
-    /// The engine made a step of this request. The first one ends the reading.
+    /// The engine made a step of this request, and has still to get the rest of its prompt.
+    pub(crate) fn go_on(&self) {
+        self.stats.count_step();
+    }
+
+    /// The engine made a step of this request, whose prompt it has. The first one ends the reading.
     pub(crate) fn step(&self) {
         self.stats.count_step();
         if !self.over.swap(true, Ordering::Relaxed) {

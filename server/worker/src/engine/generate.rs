@@ -67,6 +67,8 @@ struct RunningRequest {
     responses: mpsc::Receiver<Response>,
     /// Ends when the engine has released the request.
     released: oneshot::Receiver<()>,
+    /// Whether a token ends it; otherwise it ends when nobody reads it any more.
+    has_end_token: bool,
     answer: Answer,
     throttle: SendThrottle,
     in_flight: InFlight,
@@ -222,7 +224,8 @@ impl QueuedRequest {
         let rest = engine.split_prompt(&mut prompt);
         let steps = prompt.max_tokens + rest.tokens.len();
         let (to_run, responses) = mpsc::channel(steps + SPARE_RESPONSES);
-        let end = engine.engine_eos_token;
+        // What is in the rest of a prompt ends nothing.
+        let end = engine.engine_eos_token.filter(|_| rest.tokens.is_empty());
         let in_flight = engine.stats.begin(work(&prompt) + rest.tokens.len());
         let reading = Arc::clone(in_flight.reading());
         let (hook, emitted) = LogitsHook::new(selector, end, rest, prompt.max_tokens, reading);
@@ -232,6 +235,7 @@ impl QueuedRequest {
             emitted,
             responses,
             released,
+            has_end_token: end.is_some(),
             answer: Answer::new(
                 engine.vocabulary.clone(),
                 prompt_tokens,
@@ -247,6 +251,7 @@ impl QueuedRequest {
             engine.request_id(),
             prompt,
             steps,
+            end,
             Arc::new(processor),
             to_run,
         );
@@ -263,6 +268,7 @@ impl RunningRequest {
             engine,
             responses,
             released,
+            has_end_token,
             mut answer,
             in_flight,
             caller,
@@ -275,7 +281,7 @@ impl RunningRequest {
         span.record("gen_ai.usage.output_tokens", answer.completion_tokens());
         // A slow caller does not keep the permit.
         engine.run_to_its_end(async move { deliver(&mut answer, end, caller).await });
-        wait_for_release(&engine, responses, released).await;
+        wait_for_release(has_end_token, responses, released).await;
         drop(in_flight);
     }
 
@@ -346,17 +352,17 @@ async fn deliver(answer: &mut Answer, end: GenerationOutcome, caller: Caller) {
     let _ = caller.send(last).await;
 }
 
-/// Reads what the engine still writes until it has released the request. An engine without an end token
-/// releases one only when its reader is gone.
+/// Reads what the engine still writes until it has released the request. One without an end token is released only when its
+/// reader is gone.
 async fn wait_for_release(
-    engine: &Engine,
+    has_end_token: bool,
     mut responses: mpsc::Receiver<Response>,
     released: oneshot::Receiver<()>,
 ) {
-    if engine.engine_eos_token.is_none() {
-        drop(responses);
-    } else {
+    if has_end_token {
         while responses.recv().await.is_some() {}
+    } else {
+        drop(responses);
     }
     // The other side is dropped then.
     let _ = released.await;

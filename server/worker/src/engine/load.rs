@@ -71,6 +71,8 @@ pub(crate) struct LoadedModel {
 struct PipelineFacts {
     vocabulary: Vocabulary,
     context_length: usize,
+    /// A token that ends an answer, and by which the engine lets a sequence end.
+    end_token: Option<u32>,
     defaults: Option<ModelGenerationDefaults>,
 }
 
@@ -189,7 +191,9 @@ fn start(loaded: SharedPipeline, scheduler: SchedulerConfig) -> Result<Arc<Mistr
         // The prefix cache is never emptied on a CPU, and makes an answer depend on earlier ones everywhere.
         let builder = MistralRsBuilder::new(loaded.clone(), scheduler.clone(), false, None)
             .with_no_prefix_cache(true)
-            .with_prefix_cache_n(0);
+            .with_prefix_cache_n(0)
+            // Each request says what ends it: tokens of a prompt that the engine gets one by one do not.
+            .with_disable_eos_stop(true);
         runtime.block_on(builder.build())
     }))
 }
@@ -249,7 +253,7 @@ impl PipelineFacts {
             context_length: self.context_length,
             eos_token_ids: text_settings.eos_token_ids.as_slice().into(),
             token_defaults: text_settings.token_defaults.clone(),
-            engine_eos_token: text_settings.engine_eos_token,
+            engine_eos_token: self.end_token,
             add_bos_to_chats: text_settings.add_bos_to_chats,
             limits: inspection.limits,
             generation_defaults: self.defaults,
@@ -288,7 +292,16 @@ impl PipelineFacts {
         let fits = blocks.map_or(usize::MAX, |blocks| tokens_in(blocks.into()) as usize);
         let allowed = metadata.max_seq_len.min(fits);
         let asked = inspection.context_length.map(|length| length as usize);
+        // The engine refuses those that others begin with.
+        let begins_others = |token: &u32| {
+            bytes.as_ref().is_some_and(|bytes| {
+                let trie = bytes.tok_trie();
+                trie.has_extensions(trie.token(*token))
+            })
+        };
+        let end_token = inspection.text_settings.engine_eos_token;
         Ok(Self {
+            end_token: end_token.filter(|token| !begins_others(token)),
             vocabulary: Vocabulary::new(tokenizer, bytes, inspection.vocabulary_size),
             context_length: asked.unwrap_or(allowed).min(allowed),
             defaults: pipeline.generation_defaults(),

@@ -157,7 +157,10 @@ impl LogitsHook {
     }
 
     fn step(&self, logits: &mut [f32]) -> u32 {
-        self.reading.step();
+        match self.has_rest() {
+            true => self.reading.go_on(),
+            false => self.reading.step(),
+        }
         if self.ended.load(Ordering::Relaxed) {
             return self.end_token();
         }
@@ -196,6 +199,12 @@ impl LogitsHook {
             self.overdue.notify_one();
         }
         token
+    }
+
+    /// Whether the engine has still to get tokens of the prompt.
+    fn has_rest(&self) -> bool {
+        let rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+        !rest.tokens.is_empty()
     }
 
     /// The next token of the prompt, of which the engine has just computed how likely each would be.

@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use either::Either;
 use mistralrs::core::{
-    CustomLogitsProcessor, NormalRequest, RequestMessage, Response, SamplingParams,
+    CustomLogitsProcessor, NormalRequest, RequestMessage, Response, SamplingParams, StopTokens,
 };
 use tokio::sync::mpsc;
 
 use crate::engine::{image_prompt::ImagePrompt, prompt::Prompt};
 
-/// A request for at most `steps` tokens, which `hook` chooses.
+/// A request for at most `steps` tokens, which `hook` chooses; `end` ends it before.
 pub(super) fn engine_request(
     id: usize,
     prompt: Prompt,
     steps: usize,
+    end: Option<u32>,
     hook: Arc<dyn CustomLogitsProcessor>,
     responses: mpsc::Sender<Response>,
 ) -> NormalRequest {
@@ -26,6 +27,7 @@ pub(super) fn engine_request(
     let sampling = SamplingParams {
         temperature: Some(0.0),
         max_len: Some(steps),
+        stop_toks: end.map(|end| StopTokens::Ids(vec![end])),
         ..SamplingParams::neutral()
     };
     let mut request = NormalRequest::new_simple(message, sampling, responses, id, None, None);

@@ -271,3 +271,20 @@ async fn the_end_of_a_message_is_a_token_of_its_own() -> Result<()> {
     assert_eq!(EOS, token(&server, "<|im_end|>").await?);
     Ok(())
 }
+
+/// As where a conversation of several turns is scored.
+#[hangar_tests::test]
+async fn ends_of_messages_within_a_prompt_that_is_scored_end_nothing() -> Result<()> {
+    let server = TestServer::tiny().await?;
+    let (hello, _) = answered(&server, "Hello").await?;
+    let tokens = [&hello[..], &[EOS], &hello, &[EOS, EOS], &hello].concat();
+    let scored = greedy_to(&server, &tokens).with(|request| request.prompt_logprobs = true);
+    let (chunks, done) = all(scored).await?;
+    let of_prompt = chunks.iter().flat_map(|chunk| &chunk.prompt_logprobs);
+    let ids: Vec<u32> = of_prompt.map(|token| token.token_id).collect();
+    assert_eq!(ids, tokens[1..]);
+    assert_eq!(done.usage.context("usage")?.completion_tokens, 3);
+    let text: String = chunks.iter().map(|chunk| chunk.text.as_str()).collect();
+    assert_eq!(greedy_to(&server, &tokens).text().await?.text, text);
+    Ok(())
+}
