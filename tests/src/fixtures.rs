@@ -348,7 +348,12 @@ impl Fixtures {
         Ok(path)
     }
 
-    fn safetensors(&self, name: &str, family: Family, shape: &Shape) -> Result<PathBuf> {
+    /// A model of this family and shape with f32 weights, as a safetensors directory of this name.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn safetensors(&self, name: &str, family: Family, shape: &Shape) -> Result<PathBuf> {
         let path = self.root().join(name);
         if !path.exists() {
             checkpoint::write(&path, family, shape, StoredWeights::F32)?;

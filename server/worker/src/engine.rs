@@ -16,6 +16,7 @@ mod json;
 pub(crate) mod load;
 pub(crate) mod logits_hook;
 pub(crate) mod logprobs;
+mod prefill_memory;
 pub(crate) mod prompt;
 pub(crate) mod reasoning;
 mod request;
@@ -43,7 +44,8 @@ use tokio_util::task::TaskTracker;
 use crate::{
     call_work::CallWork,
     engine::{
-        chat::ChatTemplate, embedder::Embedder, reasoning::ReasoningFormat, scheduler::Scheduler,
+        chat::ChatTemplate, embedder::Embedder, prefill_memory::PrefillMemory,
+        reasoning::ReasoningFormat, scheduler::Scheduler,
     },
     grammar::Grammars,
     inspect::{Limits, TokenDefaults},
@@ -80,6 +82,8 @@ pub(crate) struct Engine {
     add_bos_to_chats: bool,
     /// Up to where the engine computes what the model says.
     limits: Limits,
+    /// How much of a prompt is computed at once.
+    prefill_memory: PrefillMemory,
     generation_defaults: Option<ModelGenerationDefaults>,
     /// How the model takes images, if it does.
     images: Option<ImageRule>,
@@ -97,6 +101,11 @@ impl Engine {
     /// Where calls have blocking work done.
     pub(crate) fn call_work(&self) -> &CallWork {
         &self.call_work
+    }
+
+    /// Looks at how much memory there is for prompts: once, when nothing of the load is left and no request is under way.
+    pub(crate) fn measure_memory(&self) {
+        self.prefill_memory.measure();
     }
 
     /// Returns when the engine is dead.

@@ -44,6 +44,7 @@ use hangar_client::v1::{ModelFormat, ModelKind};
 use hangar_worker_protocol::v1::WorkerConfig;
 pub(crate) use inspection::{Files, InSituQuantization, Inspection};
 pub(crate) use kv_cache::KvPlan;
+pub(crate) use memory_need::PrefillNeed;
 pub(crate) use modules::{Module, Modules, Pooling};
 pub(crate) use multimodal::Multimodal;
 

@@ -178,6 +178,7 @@ impl WorkerState {
         tracing::info!(?elapsed, "a first request was answered");
         // What the load has left counts against nobody. It fails only when the process is about to end.
         let _ = tokio::task::spawn_blocking(heap::trim).await;
+        engine.measure_memory();
         // The load is called once, so the place is empty.
         let _ = self.engine.set(engine);
         Ok(EngineWarmed {

@@ -163,10 +163,14 @@ impl Engine {
     /// Takes from a prompt what the engine cannot compute at once, or what it is to be asked about: it gets that
     /// token by token.
     fn split_prompt(&self, prompt: &mut Prompt) -> PromptRest {
-        let most = match (prompt.prompt_logprobs, self.limits.max_prefill) {
-            (Some(_), _) => 1,
-            (None, Some(most)) => most as usize,
-            (None, None) => usize::MAX,
+        let by_memory = self.prefill_memory.at_once();
+        // What has to be computed as a whole is, whatever that takes.
+        let is_whole =
+            prompt.image_prompt.is_some() || self.limits.is_torn(prompt.tokens.len(), by_memory);
+        let most = match prompt.prompt_logprobs {
+            Some(_) => 1,
+            None if is_whole => self.max_prefill(),
+            None => by_memory.min(self.max_prefill()),
         };
         let tokens = match prompt.tokens.len() > most {
             true => prompt.tokens.split_off(most).into(),

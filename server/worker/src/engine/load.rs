@@ -34,8 +34,8 @@ use crate::{
     call_work::CallWork,
     device::memory::MemorySampler,
     engine::{
-        Engine, chat::ChatTemplate, embedder::Embedder, reasoning::ReasoningFormat,
-        scheduler::Scheduler,
+        Engine, chat::ChatTemplate, embedder::Embedder, prefill_memory::PrefillMemory,
+        reasoning::ReasoningFormat, scheduler::Scheduler,
     },
     failure::{Failure, panic_message},
     grammar::Grammars,
@@ -256,6 +256,7 @@ impl PipelineFacts {
             engine_eos_token: self.end_token,
             add_bos_to_chats: text_settings.add_bos_to_chats,
             limits: inspection.limits,
+            prefill_memory: PrefillMemory::new(inspection.prefill_need),
             generation_defaults: self.defaults,
             images: multimodal.and_then(|model| model.images.clone()),
             stats,

@@ -212,29 +212,31 @@ impl Engine {
         tokens: &[u32],
         images: &[PlacedImage<'_>],
     ) -> Result<(), Status> {
-        match self.limits.max_prefill {
-            Some(most) if !images.is_empty() && tokens.len() > most as usize => {
-                Err(grpc_error::context_exceeded(
-                    field,
-                    format!(
-                        "is {} tokens long, and with images the engine computes only prompts that are no longer \
-                         than the model's sliding window of {most} tokens as the model has it",
-                        tokens.len()
-                    ),
-                ))
-            }
-            _ => Ok(()),
+        let most = self.max_prefill();
+        if images.is_empty() || tokens.len() <= most {
+            return Ok(());
         }
+        Err(grpc_error::context_exceeded(
+            field,
+            format!(
+                "is {} tokens long, and with images the engine computes only prompts that are no longer than the model's \
+                 sliding window of {most} tokens as the model has it",
+                tokens.len()
+            ),
+        ))
+    }
+
+    /// The longest prompt that is right when it is computed at once.
+    pub(super) fn max_prefill(&self) -> usize {
+        let most = self.limits.max_prefill;
+        most.map_or(usize::MAX, |most| most as usize)
     }
 
     /// Checks that the factors of `longrope` are the same for all tokens of a prompt: the engine takes those for the
     /// length that a sequence has at the time.
     fn check_not_torn(&self, field: &str, prompt: usize, scored: bool) -> Result<(), Status> {
         let switch = self.limits.rope_switch.unwrap_or_default();
-        let most = self
-            .limits
-            .max_prefill
-            .map_or(usize::MAX, |most| most as usize);
+        let most = self.max_prefill();
         if self.limits.is_torn(prompt, most) {
             let why = format!(
                 "is {prompt} tokens long, more than the {switch} at which the model changes how it encodes positions, and \

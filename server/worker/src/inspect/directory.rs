@@ -79,6 +79,7 @@ pub(super) fn inspect(
         weight_bytes,
         measure: ProgressMeasure::RssFile,
         need_host_bytes: need.on_the_host(&device_plan.device),
+        prefill_need: need.prefill(&device_plan.device),
         device_plan,
         chat_template: config.spec().chat_template.clone(),
     })
@@ -150,6 +151,11 @@ impl DirectoryInspection {
             merging: adapters::bytes_to_merge(&self.files.adapters),
             shape: model.shape,
             bytes_per_element,
+            bytes_while_computed: match self.quantization {
+                // Products with quantized weights are of F32.
+                Some(_) => bytes_of(DataType::F32),
+                None => bytes_per_element,
+            },
             context: self.context_length.unwrap_or(0).into(),
             trained_context: model.context_length.unwrap_or(0).into(),
             vocabulary: self.vocabulary_size().unwrap_or(0).into(),

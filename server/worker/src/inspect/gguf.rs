@@ -179,6 +179,7 @@ impl<'a> GgufModel<'a> {
             weight_bytes: length,
             measure: ProgressMeasure::ReadChars,
             need_host_bytes: need.on_the_host(&device_plan.device),
+            prefill_need: need.prefill(&device_plan.device),
             device_plan,
             chat_template: config.spec().chat_template.clone(),
         })
@@ -263,6 +264,8 @@ impl<'a> GgufModel<'a> {
                 intermediate_size: number("feed_forward_length").max(of_experts),
             },
             bytes_per_element: if dtype == DataType::F32 { 4 } else { 2 },
+            // Products with quantized weights are of F32.
+            bytes_while_computed: 4,
             context: context.unwrap_or(0).into(),
             trained_context: self.context_length.into(),
             vocabulary: self.vocabulary_size().unwrap_or(0).into(),

@@ -7,8 +7,8 @@ use hangar_worker_protocol::v1::{ModelInspection, ProgressMeasure};
 
 use super::{
     architecture::Limits, chat_templates::Templates, device_plan::DevicePlan,
-    directory_files::DirectoryFiles, model_config, modules::Modules, multimodal::Multimodal,
-    text_settings::TextSettings,
+    directory_files::DirectoryFiles, memory_need::PrefillNeed, model_config, modules::Modules,
+    multimodal::Multimodal, text_settings::TextSettings,
 };
 use crate::{prepared::Prepared, quantization::Quantization};
 
@@ -49,6 +49,8 @@ pub(crate) struct Inspection {
     pub(super) weight_bytes: u64,
     pub(super) measure: ProgressMeasure,
     pub(super) need_host_bytes: u64,
+    /// What prompts take of the host's memory; `None` where it is no matter of that.
+    pub(crate) prefill_need: Option<PrefillNeed>,
     /// How it is to lie on its device.
     pub(crate) device_plan: DevicePlan,
     /// Chat template in place of the model's own; empty: the model's own.

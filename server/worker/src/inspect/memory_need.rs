@@ -8,7 +8,8 @@
 //! - the tables of positions, which the engine makes for the length that the model was made for: six bytes
 //!   for each of a head's numbers, while they are made,
 //! - working space: for up to 1,024 tokens of a prompt, `4 × (hidden + intermediate)` numbers of 4 bytes
-//!   each, and the scores of the vocabulary,
+//!   each, and the scores of the vocabulary; longer prompts are computed at once as far as memory allows
+//!   ([`PrefillNeed`]),
 //! - for a model that takes a text as a whole, no cache, working space for all of its context, and the masks
 //!   of its attention, which have an entry for each pair of tokens,
 //! - the tokenizer, at eight times the size of its file,
@@ -46,6 +47,8 @@ pub(super) struct MemoryNeed {
     pub(super) shape: Shape,
     /// Bytes of a number in the cache.
     pub(super) bytes_per_element: u64,
+    /// Bytes of a number while a prompt is computed.
+    pub(super) bytes_while_computed: u64,
     /// Longest sequence in tokens.
     pub(super) context: u64,
     /// Longest sequence that the model was made for, in tokens.
@@ -60,7 +63,58 @@ pub(super) struct MemoryNeed {
     pub(super) images: u64,
 }
 
+/// What a prompt takes on a CPU while it is computed, beyond what the worker holds without it:
+///
+/// - for each token `4 × intermediate + 16 × hidden` numbers (measured with wide and with deep Llamas in F32 and F16: a fifth to
+///   a third less), and for each pair of tokens a number of the mask, a byte to make it, and the same in F32, as attention takes it,
+/// - the keys and values of a cache that grows in steps, once and a half; at the first step after that, when nothing else is
+///   left, two and a half times, as the engine copies them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct PrefillNeed {
+    /// Bytes for each token that is computed at once.
+    pub(crate) per_token: u64,
+    /// Bytes for each pair of them.
+    pub(crate) per_pair: u64,
+    /// Bytes of the keys and values of a token.
+    pub(crate) kept_per_token: u64,
+}
+
+impl PrefillNeed {
+    /// Bytes for a prompt of so many tokens that is computed at once.
+    pub(crate) fn at_once(&self, tokens: u64) -> u64 {
+        let pairs = tokens.saturating_mul(tokens).saturating_mul(self.per_pair);
+        let computed = tokens.saturating_mul(self.per_token).saturating_add(pairs);
+        let room = tokens.div_ceil(CACHE_STEP).saturating_mul(CACHE_STEP);
+        let half = room.saturating_mul(self.kept_per_token) / 2;
+        let reading = half.saturating_mul(3).saturating_add(computed);
+        reading.max(half.saturating_mul(5))
+    }
+}
+
 impl MemoryNeed {
+    /// What prompts take on that device; `None` where it is no matter of the host's, or a text is taken as a whole anyway.
+    pub(super) fn prefill(&self, device: &TargetDevice) -> Option<PrefillNeed> {
+        if *device != TargetDevice::Cpu || self.mask_bytes_per_pair.is_some() {
+            return None;
+        }
+        let Shape {
+            kv_heads,
+            head_size,
+            hidden_size,
+            intermediate_size,
+            ..
+        } = self.shape;
+        let width = hidden_size.max(kv_heads.saturating_mul(head_size));
+        let numbers = intermediate_size
+            .saturating_mul(4)
+            .saturating_add(width.saturating_mul(16));
+        Some(PrefillNeed {
+            per_token: numbers.saturating_mul(self.bytes_while_computed),
+            per_pair: self.bytes_while_computed + 1 + 4,
+            kept_per_token: self.kept_per_token(),
+        })
+    }
+
     /// The need in bytes on a CPU. Absurd sizes give `u64::MAX` and not a wrong sum.
     fn bytes(&self) -> u64 {
         self.weights
@@ -105,13 +159,17 @@ impl MemoryNeed {
             return 0;
         }
         let tokens = self.context.div_ceil(CACHE_STEP).saturating_mul(CACHE_STEP);
+        self.kept_per_token().saturating_mul(tokens)
+    }
+
+    /// Bytes of the keys and values of a token.
+    fn kept_per_token(&self) -> u64 {
         [
             2,
             self.shape.layers,
             self.shape.kv_heads,
             self.shape.head_size,
             self.bytes_per_element,
-            tokens,
         ]
         .into_iter()
         .fold(1, u64::saturating_mul)
@@ -197,6 +255,31 @@ mod tests {
         };
         assert!(with_context(16_384).has_small_cache());
         assert!(!with_context(131_072).has_small_cache());
+    }
+
+    #[bounded::test]
+    fn prompts_on_a_cpu_take_what_grows_with_their_length() {
+        let need = MemoryNeed {
+            shape: SHAPE,
+            bytes_per_element: 2,
+            bytes_while_computed: 4,
+            ..MemoryNeed::default()
+        };
+        let prefill = need.prefill(&TargetDevice::Cpu).expect("a need");
+        let kept = 2 * 2 * 2 * 16 * 2;
+        assert_eq!(prefill.kept_per_token, kept);
+        let computed = 1000 * (4 * 128 + 16 * 64) * 4 + 1000 * 1000 * 9;
+        assert_eq!(prefill.at_once(1000), computed + 1024 * kept * 3 / 2);
+        let deep = PrefillNeed {
+            kept_per_token: 1 << 20,
+            ..prefill
+        };
+        assert_eq!(deep.at_once(1), 512 * (5 << 20) / 2);
+        let whole = MemoryNeed {
+            mask_bytes_per_pair: Some(10),
+            ..need
+        };
+        assert_eq!(whole.prefill(&TargetDevice::Cpu), None);
     }
 
     #[bounded::test]

@@ -2,8 +2,13 @@
 
 use anyhow::Result;
 use futures::future::try_join_all;
-use hangar_client::v1::{ChatMessage, DetokenizeRequest, GenerateRequest, TokenizeRequest};
-use hangar_tests::server::TestServer;
+use hangar_client::v1::{
+    ChatMessage, DetokenizeRequest, GenerateRequest, MemoryHint, TokenizeRequest,
+};
+use hangar_tests::{
+    fixtures::{Family, Fixtures, Shape},
+    server::{TestServer, spec},
+};
 use tonic::Status;
 use tonic_types::StatusExt;
 
@@ -87,6 +92,46 @@ async fn a_conversation_of_millions_of_messages_is_refused() -> Result<()> {
             ..GenerateRequest::default()
         };
         assert_eq!(wrong(inference.generate(generate).await), ["messages"]);
+    }
+    assert_unharmed(&server, worker).await
+}
+
+/// A server with a model `m` of this shape that is let in with next to nothing, so that its worker may take little more than
+/// what every worker may.
+async fn with_little_memory(fixtures: &Fixtures, name: &str, shape: &Shape) -> Result<TestServer> {
+    let path = fixtures.safetensors(name, Family::Llama, shape)?;
+    let little = MemoryHint {
+        host_bytes: 1 << 20,
+        ..MemoryHint::default()
+    };
+    TestServer::real()
+        .fixtures(fixtures)
+        .serving(&path, |spec| spec.memory_hint = Some(little))
+        .await
+}
+
+#[hangar_tests::test]
+async fn a_prompt_for_which_there_is_no_memory_at_once_is_computed_piece_by_piece() -> Result<()> {
+    // A token takes a MiB while it is computed.
+    let shape = Shape {
+        intermediate: 65_536,
+        layers: 1,
+        context: 2048,
+        ..Shape::TINY
+    };
+    let fixtures = Fixtures::new()?;
+    let server = with_little_memory(&fixtures, "wide", &shape).await?;
+    let worker = server.worker().await?;
+    // Ends of messages are no end here.
+    let prompt = "abc <|im_end|>".repeat(200);
+    for _ in 0..2 {
+        let answer = server.greedy(&prompt).max_tokens(8).text().await?.text;
+        assert_eq!(server.worker().await?, worker);
+
+        let path = fixtures.safetensors("wide", Family::Llama, &shape)?;
+        server.client.load("n").spec(spec(&path)).wait().await?;
+        let at_once = server.client.generate("n").prompt(&prompt).temperature(0.0);
+        assert_eq!(answer, at_once.max_tokens(8).text().await?.text);
     }
     assert_unharmed(&server, worker).await
 }
