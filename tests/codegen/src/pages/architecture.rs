@@ -82,6 +82,7 @@ fn lock(line: &str) -> Option<&str> {
     };
     let is_declared = (is_lock || line.contains(ONE_PERMIT)) && !begins(&["//", "impl"]);
     let before = [
+        "pub(in crate::rpc) ",
         "pub(super) ",
         "pub(crate) ",
         "pub ",
