@@ -244,7 +244,7 @@ impl<'a> GgufModel<'a> {
             count => count,
         };
         let head_size = match number("attention.key_length") {
-            0 => computed::even_head(&self.header, &self.architecture).unwrap_or(0),
+            0 => computed::even_head(self.header, self.architecture).unwrap_or(0),
             size => size,
         };
         let of_expert = match number("expert_feed_forward_length") {
