@@ -301,9 +301,9 @@ impl<'c> Change<'c> {
     pub(super) fn set_desired(&mut self, id: &ModelId, desired: bool) -> rusqlite::Result<()> {
         self.tx
             .prepare_cached(
-                // What is so already is not written again, which would cost a flush of the disk.
-                "UPDATE models SET desired = ?2, suspended = iif(?2, NULL, suspended) WHERE id = ?1 AND (desired != ?2 \
-                 OR (?2 AND suspended IS NOT NULL))",
+                // What is so already is not written again, which would cost a flush of the disk. Neither what is to be loaded nor
+                // what is to be unloaded stays suspended.
+                "UPDATE models SET desired = ?2, suspended = NULL WHERE id = ?1 AND (desired != ?2 OR suspended IS NOT NULL)",
             )?
             .execute(params![id.as_str(), desired])?;
         Ok(())

@@ -3,7 +3,11 @@
 //! Invariant: a file that is refused was not written to. So it is looked at through a connection that
 //! cannot write before another one may.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use rusqlite::{Connection, MAIN_DB, OpenFlags, config::DbConfig};
 use rusqlite_migration::{M, Migrations};
@@ -23,6 +27,9 @@ const MIGRATIONS: &[M<'_>] = &[
 /// How long a connection waits for another.
 const BUSY: Duration = Duration::from_secs(5);
 
+/// The smallest page of a database in bytes.
+const LEAST_PAGE: u64 = 512;
+
 /// Statements that a connection keeps prepared.
 const STATEMENTS: usize = 64;
 
@@ -31,9 +38,59 @@ pub(super) fn known_version() -> i64 {
     i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
 }
 
-/// The connection that writes, of a file that is up to date.
+/// The connection that writes, of a file that is up to date. A new one has its name only once it is whole, so that one
+/// which is empty was emptied.
 pub(super) fn open(path: &Path) -> Result<Connection, OpenCatalogError> {
+    let system = |error: io::Error| OpenCatalogError::system(path, &error);
+    if !path.try_exists().map_err(system)? {
+        make(path)?;
+    }
     check(path)?;
+    open_to_write(path)
+}
+
+/// Makes an empty catalog.
+fn make(path: &Path) -> Result<(), OpenCatalogError> {
+    let of = |error: rusqlite::Error| OpenCatalogError::of(path, &error);
+    let system = |error: io::Error| OpenCatalogError::system(path, &error);
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(".new");
+    let draft = PathBuf::from(draft);
+    remove_with_journals(&draft).map_err(system)?;
+    let connection = open_to_write(&draft)?;
+    let left: i64 = connection
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+        .map_err(of)?;
+    connection.close().map_err(|(_, error)| of(error))?;
+    if left != 0 || has_journal(&draft) {
+        return Err(system(io::Error::other(
+            "its journal cannot be written into it",
+        )));
+    }
+    // Of a file that somebody has removed: they are no part of the new one.
+    remove_with_journals(path).map_err(system)?;
+    fs::rename(&draft, path).map_err(system)?;
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let directory = fs::File::open(directory.unwrap_or(Path::new(".")));
+    directory.and_then(|it| it.sync_all()).map_err(system)
+}
+
+/// Removes what there is of a database.
+fn remove_with_journals(path: &Path) -> io::Result<()> {
+    for journal in ["", "-wal", "-shm", "-journal"] {
+        let mut file = path.as_os_str().to_owned();
+        file.push(journal);
+        match fs::remove_file(file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn open_to_write(path: &Path) -> Result<Connection, OpenCatalogError> {
     let of = |error: rusqlite::Error| OpenCatalogError::of(path, &error);
     let mut connection = Connection::open(path).map_err(of)?;
     if connection.is_readonly(MAIN_DB).map_err(of)? {
@@ -78,27 +135,28 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 /// Refuses a file that is damaged, foreign or newer than this server.
 fn check(path: &Path) -> Result<(), OpenCatalogError> {
     let of = |error: rusqlite::Error| OpenCatalogError::of(path, &error);
-    match fs::metadata(path) {
-        // There is nothing in it yet.
-        Ok(metadata) if metadata.len() == 0 && !has_journal(path) => return Ok(()),
-        Ok(_) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(OpenCatalogError::system(path, &error)),
-    }
     let connection = open_untouched(path).map_err(of)?;
     let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get(0));
     let application: i64 = pragma("application_id").map_err(of)?;
     let found: i64 = pragma("user_version").map_err(of)?;
-    let tables: i64 = connection
-        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
-        .map_err(of)?;
-    let begun_only = application == 0 && found == 0 && tables == 0;
     let corrupt = |cause: String| OpenCatalogError::Corrupt {
         path: path.to_owned(),
         cause,
     };
+    let tables: i64 = connection
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(of)?;
+    let length = fs::metadata(path).map_err(|error| OpenCatalogError::system(path, &error))?;
+    let length = length.len();
+    let is_whole = length >= LEAST_PAGE || has_journal(path);
+    // By a server of an earlier version that was killed.
+    let begun_only = is_whole && application == 0 && found == 0 && tables == 0;
     if application != APPLICATION && !begun_only {
-        return Err(corrupt("it is not a catalog of hangar".to_owned()));
+        let cause = match length {
+            0 => "it is empty, which no catalog is",
+            _ => "it is not a catalog of hangar",
+        };
+        return Err(corrupt(cause.to_owned()));
     }
     if found > known_version() {
         return Err(OpenCatalogError::Newer {

@@ -7,7 +7,7 @@ use super::{
 use crate::model::ModelId;
 
 impl Catalog {
-    /// Takes note of whether a model is to be loaded. If it is, it is no longer suspended.
+    /// Takes note of whether a model is to be loaded. Either way it is no longer suspended.
     ///
     /// # Errors
     ///

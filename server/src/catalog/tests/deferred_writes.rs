@@ -45,7 +45,7 @@ async fn a_later_call_finds_what_was_noted_before() {
 }
 
 #[bounded::test]
-async fn clearing_the_desired_state_keeps_the_suspension() {
+async fn clearing_the_desired_state_ends_the_suspension() {
     let fixture = TestCatalog::new();
     let entry = fixture.create("m").await;
     fixture
@@ -57,7 +57,7 @@ async fn clearing_the_desired_state_keeps_the_suspension() {
         .await
         .expect("set");
     let entry = fixture.entry("m").await.expect("there");
-    assert_eq!((entry.desired, entry.suspended), (false, suspension()));
+    assert_eq!((entry.desired, entry.suspended), (false, None));
 }
 
 #[bounded::test]

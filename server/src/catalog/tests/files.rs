@@ -40,10 +40,31 @@ async fn closed() -> TestCatalog {
 }
 
 #[bounded::test]
-async fn an_empty_file_becomes_a_catalog() {
+async fn a_catalog_that_was_emptied_is_refused_untouched() {
+    for length in [0, 1] {
+        let fixture = closed().await;
+        let file = fs::OpenOptions::new().write(true).open(fixture.path());
+        file.and_then(|file| file.set_len(length)).expect("cut");
+        let refusal = refusal(&fixture);
+        assert!(
+            matches!(refusal, OpenCatalogError::Corrupt { .. }),
+            "{refusal:?}"
+        );
+        assert!(
+            length > 0 || refusal.to_string().contains("empty"),
+            "{refusal}"
+        );
+    }
+}
+
+#[bounded::test]
+async fn a_catalog_whose_making_was_cut_short_is_made() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("catalog.db");
-    fs::write(&path, "").expect("written");
+    let draft = directory.path().join("catalog.db.new");
+    for left in ["", "-wal", "-shm"] {
+        fs::write(format!("{}{left}", draft.display()), "left").expect("written");
+    }
     let catalog = Catalog::open(&path, 10, &Supervisor::default()).expect("a new catalog");
     let fixture = TestCatalog { directory, catalog };
     fixture.create("m").await;
@@ -53,10 +74,11 @@ async fn an_empty_file_becomes_a_catalog() {
         })
         .expect("a version");
     assert_eq!(version, database::known_version());
+    assert!(contents(&fixture).keys().all(|name| !name.contains("new")));
 }
 
 #[bounded::test]
-async fn a_catalog_whose_making_was_cut_short_is_made() {
+async fn a_catalog_that_was_begun_only_is_made() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("catalog.db");
     let connection = Connection::open(&path).expect("a file");
@@ -66,6 +88,24 @@ async fn a_catalog_whose_making_was_cut_short_is_made() {
     drop(connection);
     let catalog = Catalog::open(&path, 10, &Supervisor::default()).expect("a new catalog");
     catalog.create(new("m"), None).await.expect("created");
+}
+
+#[bounded::test]
+async fn the_journal_of_a_removed_catalog_is_no_part_of_a_new_one() {
+    let fixture = TestCatalog::new();
+    fixture.create("m").await;
+    let journal = fixture.directory.path().join("catalog.db-wal");
+    let left = fs::read(&journal).expect("a journal");
+    fixture.catalog.close().await;
+    fs::remove_file(fixture.path()).expect("removed");
+    fs::write(&journal, left).expect("written");
+    let catalog = Catalog::open(&fixture.path(), 10, &Supervisor::default());
+    let again = TestCatalog {
+        catalog: catalog.expect("a new catalog"),
+        ..fixture
+    };
+    assert!(again.entry("m").await.is_none());
+    again.create("m").await;
 }
 
 #[bounded::test]
