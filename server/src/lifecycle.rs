@@ -107,6 +107,8 @@ pub struct LifecycleLimits {
     pub stall_timeout: Duration,
     /// Added to it for each GiB of weights.
     pub stall_timeout_per_gib: Duration,
-    /// For drains at shutdown.
+    /// For drains of which nobody says how long they may take.
     pub drain_timeout: Duration,
+    /// For drains at shutdown.
+    pub shutdown_drain_timeout: Duration,
 }

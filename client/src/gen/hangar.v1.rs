@@ -49,7 +49,9 @@ pub struct ModelSpec {
     /// safetensors or of the demo model.
     #[prost(message, repeated, tag = "13")]
     pub adapters: ::prost::alloc::vec::Vec<LoraAdapter>,
-    /// Longest sequence of prompt and answer in tokens. Zero: as long as the model was made for.
+    /// Longest sequence of prompt and answer in tokens. Zero: as long as the model was made for. On a CPU memory is reserved
+    /// for all of what is asked for, and what the worker's memory does not allow all the same (a small `memory_hint`, or
+    /// where nothing is asked for) is cut when the model is READY; ModelMetadata tells what is served.
     #[prost(uint32, tag = "14")]
     pub context_length: u32,
     /// How many requests run at the same time, as far as the engine can: on a CPU they take turns, and on a
@@ -511,7 +513,7 @@ pub struct ModelMetadata {
     /// Quantization of the weights, for example "Q8_0". Empty: none.
     #[prost(string, tag = "13")]
     pub quantization: ::prost::alloc::string::String,
-    /// Longest sequence in tokens that is served.
+    /// Longest sequence in tokens that is served; on a CPU known for good when the model is READY.
     #[prost(uint32, tag = "14")]
     pub context_length: u32,
     /// Number of tokens in the vocabulary.
@@ -2199,7 +2201,8 @@ pub enum ChangeKind {
     Transition = 1,
     /// Progress of a load. May be left out and coalesced.
     Progress = 2,
-    /// The spec: the model was created, or its spec was changed.
+    /// The spec: the model was created by CreateModel, or its spec was changed. One that a load or a switch registers is shown
+    /// by its first transition.
     Spec = 3,
     /// The aliases.
     Aliases = 4,
@@ -2400,7 +2403,8 @@ pub mod model_service_client {
         /// Ends a load that is under way. Unloading what is not loaded succeeds and says so.
         ///
         /// Codes: INVALID_ARGUMENT/INVALID_FIELD, REQUEST_ID_REUSED; NOT_FOUND/MODEL_NOT_FOUND;
-        /// FAILED_PRECONDITION/MODEL_REQUIRED, MODEL_HELD without `force`.
+        /// FAILED_PRECONDITION/MODEL_REQUIRED, MODEL_HELD without `force`; RESOURCE_EXHAUSTED/STORAGE_FULL where it cannot
+        /// be written that the model is not wanted any more.
         pub async fn unload_model(
             &mut self,
             request: impl tonic::IntoRequest<super::UnloadModelRequest>,
@@ -4193,7 +4197,9 @@ pub mod inference_service_client {
         }
         /// Generates text: chunks as they are made, then exactly one `done`, or an error.
         ///
-        /// A caller that goes away ends the generation. Stop texts are never part of the chunks.
+        /// A caller that goes away ends the generation: at the next token, or where its prompt is being computed, when that is
+        /// done, since the engine cannot be interrupted there; what comes next waits for it. Stop texts are never part of the
+        /// chunks.
         ///
         /// Codes: INVALID_ARGUMENT/INVALID_FIELD, CONTEXT_EXCEEDED; FAILED_PRECONDITION/
         /// UNSUPPORTED_BY_MODEL, PROMPT_TOO_LARGE; RESOURCE_EXHAUSTED/QUEUE_FULL.
@@ -4754,7 +4760,8 @@ pub mod model_service_server {
         /// Ends a load that is under way. Unloading what is not loaded succeeds and says so.
         ///
         /// Codes: INVALID_ARGUMENT/INVALID_FIELD, REQUEST_ID_REUSED; NOT_FOUND/MODEL_NOT_FOUND;
-        /// FAILED_PRECONDITION/MODEL_REQUIRED, MODEL_HELD without `force`.
+        /// FAILED_PRECONDITION/MODEL_REQUIRED, MODEL_HELD without `force`; RESOURCE_EXHAUSTED/STORAGE_FULL where it cannot
+        /// be written that the model is not wanted any more.
         async fn unload_model(
             &self,
             request: tonic::Request<crate::v1::UnloadModelRequest>,
@@ -5591,7 +5598,9 @@ pub mod inference_service_server {
             + 'static;
         /// Generates text: chunks as they are made, then exactly one `done`, or an error.
         ///
-        /// A caller that goes away ends the generation. Stop texts are never part of the chunks.
+        /// A caller that goes away ends the generation: at the next token, or where its prompt is being computed, when that is
+        /// done, since the engine cannot be interrupted there; what comes next waits for it. Stop texts are never part of the
+        /// chunks.
         ///
         /// Codes: INVALID_ARGUMENT/INVALID_FIELD, CONTEXT_EXCEEDED; FAILED_PRECONDITION/
         /// UNSUPPORTED_BY_MODEL, PROMPT_TOO_LARGE; RESOURCE_EXHAUSTED/QUEUE_FULL.

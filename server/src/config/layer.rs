@@ -270,7 +270,8 @@ pub struct Layer {
         help_heading = "Time limits"
     )]
     pub device_release_timeout: Option<Seconds>,
-    /// Longest shutdown of the server [default: 60s]
+    /// Longest shutdown of the server: requests may go on until 5 s, twice `kill_timeout` and `device_release_timeout` are
+    /// left of it, and what has not ended then is cut off [default: 60s]
     #[arg(
         long,
         env = "HANGAR_SHUTDOWN_TIMEOUT",

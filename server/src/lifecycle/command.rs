@@ -7,7 +7,7 @@ use tracing::Span;
 
 use super::driver_reply::DriverReply;
 use crate::{
-    catalog::{CatalogEntry, LoadAttempt},
+    catalog::LoadAttempt,
     model::{Failure, LoadId, ModelId, Spec, Status, SuspendCause},
 };
 
@@ -17,8 +17,8 @@ pub(super) enum DriverCommand {
     Load(Box<LoadCommand>),
     Unload(UnloadCommand),
     Evict(EvictCommand),
-    /// The entry was changed.
-    EntryChanged(Box<CatalogEntry>),
+    /// The entry was changed, which the model tells already.
+    EntryChanged,
     /// Kill the worker, if there is one.
     Terminate(Failure),
     /// End, if no worker lives and none is wanted, and say whether that is so.
@@ -28,7 +28,8 @@ pub(super) enum DriverCommand {
 /// Load the model.
 #[derive(Debug)]
 pub(super) struct LoadCommand {
-    pub(super) entry: CatalogEntry,
+    /// What was registered as it was asked for.
+    pub(super) spec: Arc<Spec>,
     pub(super) instruction: LoadInstruction,
     /// The call that asks.
     pub(super) span: Span,

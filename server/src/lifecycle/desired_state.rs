@@ -165,6 +165,10 @@ impl<'a> LockedModel<'a> {
     /// Tells watchers and the driver that the model was registered, or changed from `before`. From here on only the model itself
     /// is locked.
     pub(super) async fn announce(&mut self, before: Option<&CatalogEntry>, after: &CatalogEntry) {
+        // Who hears of the change, or locks an alias of it, finds it.
+        if let Some(model) = self.context().model(&after.id) {
+            model.set_entry(after);
+        }
         self.names.keep_only(&self.id);
         self.context().announce(before, after).await;
     }

@@ -88,6 +88,8 @@ struct LoadContext {
     may_evict: bool,
     /// What the engine was built from, or will be.
     spec: Arc<Spec>,
+    /// What the load that was begun last, or comes next, was asked with.
+    asked: Arc<Spec>,
     /// What was inspected for the first attempt, which is made with this and nothing newer.
     inspected: Option<Arc<Spec>>,
     /// What was downloaded for it.
@@ -252,6 +254,7 @@ impl LoadContext {
             restart: false,
             span: Span::none(),
             may_evict: false,
+            asked: spec.clone(),
             spec,
             inspected: None,
             snapshot: None,

@@ -85,7 +85,7 @@ impl Fleet {
     /// by the drain and kill time-outs.
     pub async fn shutdown(&self) {
         self.close();
-        let drain = self.context.limits.drain_timeout;
+        let drain = self.context.limits.shutdown_drain_timeout;
         let unload = async |model: Arc<TrackedModel>| {
             // A driver that is gone has left no worker behind; that of one that hangs was killed.
             let command = |reply| DriverCommand::Unload(UnloadCommand::new(drain, reply));

@@ -19,7 +19,7 @@ use crate::{
         CatalogEntry, DeclareError, DeleteError, EntryChange, NewEntry, RegisterError,
         ResponseToStore, StorageError, UpdateError,
     },
-    model::{Etag, Failure, ModelId},
+    model::{Etag, Failure, ModelId, Status},
 };
 
 /// A change that was not made.
@@ -100,11 +100,11 @@ impl Registry {
         let desired_state = self.desired_state();
         let mut locked = desired_state.lock_with_names(&new.id, &new.aliases).await;
         let entry = self.context.catalog.create(new, request).await?;
-        locked.announce(None, &entry).await;
         // No transition shows it, as one does for a model that is registered by its load.
-        self.context
-            .event_log
-            .spec_changed(&entry.id, entry.version);
+        let event_log = &self.context.event_log;
+        event_log.track(Status::unloaded(entry.id.clone()));
+        event_log.spec_changed(&entry.id, entry.version);
+        locked.announce(None, &entry).await;
         Ok(entry)
     }
 

@@ -1,7 +1,8 @@
 //! One model: what everybody sees of it, and how its driver is reached.
 //!
-//! Who writes what: the driver's publication alone writes the status, which the model shows; of the [`ModelFacts`], whether the
-//! model is desired is written by the `desired_state`, together with the catalog, and the rest by the driver.
+//! Who writes what: the driver's publication alone writes the status, which the model shows; of the [`ModelFacts`], the entry
+//! and whether the model is desired are written under the lock of the model (`desired_state`), with the catalog, and the rest by the
+//! driver.
 
 use std::{
     sync::{
@@ -291,18 +292,9 @@ impl TrackedModel {
         self.settled.store(bytes, Ordering::Relaxed);
     }
 
-    /// It is registered so, unless something newer is known. Says whether that was news.
-    pub(super) fn set_entry(&self, entry: CatalogEntry) -> bool {
-        let mut changed = false;
-        self.update_facts(|facts| {
-            let known = &facts.entry;
-            let older = known.uid == entry.uid && known.version > entry.version;
-            changed = !older && known.etag != entry.etag;
-            if !older {
-                facts.entry = entry.clone();
-            }
-        });
-        changed
+    /// It is registered so. For who has locked the model.
+    pub(super) fn set_entry(&self, entry: &CatalogEntry) {
+        self.update_facts(|facts| facts.entry = entry.clone());
     }
 }
 

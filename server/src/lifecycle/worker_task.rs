@@ -50,8 +50,8 @@ pub(super) enum WorkerReport {
     },
     /// The engine is built.
     EngineBuilt(Box<ModelMetadata>),
-    /// A token was generated.
-    Warmed,
+    /// A token was generated, and sequences may be this long, if not as was told before.
+    Warmed { context_length: Option<u32> },
     /// It cannot go on, but may still live.
     Fault(Failure),
     /// No process lives any more.
@@ -314,9 +314,9 @@ impl WorkerExchange<'_> {
 
     async fn serve(&self, client: WorkerClient, span: Span) -> Result<(), Disconnected> {
         self.signals.build.cancelled().await;
-        self.load(client.clone()).instrument(span).await?;
+        let context_length = self.load(client.clone()).instrument(span).await?;
         self.record_device_memory(client.clone()).await;
-        report(self.reports, WorkerReport::Warmed).await;
+        report(self.reports, WorkerReport::Warmed { context_length }).await;
         let prepare = async {
             if let Some(lease) = self.lease.get() {
                 let mut client = client.clone();

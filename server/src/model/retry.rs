@@ -30,7 +30,7 @@ pub struct RestartPolicy {
     /// Wait before the second attempt; doubles with each further one.
     #[serde(with = "humantime_serde")]
     pub initial_backoff: Duration,
-    /// Longest wait, jitter not counted.
+    /// Longest wait.
     #[serde(with = "humantime_serde")]
     pub max_backoff: Duration,
     /// Time READY after which the count of attempts starts anew.
@@ -44,7 +44,9 @@ impl RestartPolicy {
     /// A time-out never does: it used up what the caller gave to all attempts together. Neither does a fault of the
     /// server, which somebody should look at.
     pub fn retries(&self, failure: &Failure, attempt: u32) -> bool {
-        self.goes_on(failure, failure.reason.is_transient(), attempt)
+        // A disk that took the first attempt may have room again.
+        let filled_up = failure.reason == Reason::StorageFull && attempt > 1;
+        self.goes_on(failure, filled_up || failure.reason.is_transient(), attempt)
     }
 
     /// As [`Self::retries`], for a model that had served: it fits, so that memory that one request was short of is no reason
@@ -67,15 +69,16 @@ impl RestartPolicy {
     }
 
     /// How long to wait after the failed `attempt`, from 1. `jitter`, from 0 to 1, spreads the wait
-    /// over 75 % to 125 % of its nominal length, so that models that died together do not come back
-    /// together.
+    /// over 75 % to 125 % of its nominal length, if that is no longer than the longest, so that models that died together do
+    /// not come back together.
     pub fn backoff(&self, attempt: u32, jitter: f64) -> Duration {
         let doublings = attempt.saturating_sub(1).min(31);
         let nominal = self
             .initial_backoff
             .saturating_mul(1 << doublings)
             .min(self.max_backoff);
-        nominal.mul_f64(0.75 + 0.5 * jitter.clamp(0.0, 1.0))
+        let spread = nominal.mul_f64(0.75 + 0.5 * jitter.clamp(0.0, 1.0));
+        spread.min(self.max_backoff)
     }
 }
 
@@ -109,6 +112,9 @@ mod tests {
         assert!(policy.retries(&Failure::new(Reason::WorkerDied, ""), 1));
         assert!(!policy.retries(&Failure::new(Reason::ModelUnusable, ""), 1));
         assert!(!policy.retries(&Failure::new(Reason::LoadTimeout, ""), 1));
+        let full = Failure::new(Reason::StorageFull, "");
+        assert!(!policy.retries(&full, 1));
+        assert!(policy.retries(&full, 2));
     }
 
     #[bounded::test]
@@ -144,5 +150,7 @@ mod tests {
         assert_eq!(nominal(u32::MAX), Duration::from_secs(60));
         assert_eq!(policy.backoff(1, 0.0), Duration::from_millis(750));
         assert_eq!(policy.backoff(1, 1.0), Duration::from_millis(1250));
+        assert_eq!(policy.backoff(7, 0.0), Duration::from_secs(45));
+        assert_eq!(policy.backoff(7, 1.0), Duration::from_secs(60));
     }
 }

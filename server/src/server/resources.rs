@@ -88,10 +88,9 @@ fn prepared(
 }
 
 fn limits(settings: &Settings) -> LifecycleLimits {
-    let left = settings
-        .time_limits
-        .shutdown
-        .saturating_sub(settings.time_limits.kill * 2 + MARGIN);
+    let left = settings.time_limits.shutdown.saturating_sub(
+        settings.time_limits.kill * 2 + settings.time_limits.device_release + MARGIN,
+    );
     LifecycleLimits {
         concurrent_loads: settings.max_concurrent_loads,
         concurrent_device_loads: settings.max_concurrent_device_loads,
@@ -108,6 +107,7 @@ fn limits(settings: &Settings) -> LifecycleLimits {
         max_spin_timeout: settings.time_limits.max_spin,
         stall_timeout: settings.time_limits.stall,
         stall_timeout_per_gib: settings.time_limits.stall_per_gib,
-        drain_timeout: settings.time_limits.drain.min(left),
+        drain_timeout: settings.time_limits.drain,
+        shutdown_drain_timeout: left,
     }
 }

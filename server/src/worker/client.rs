@@ -43,8 +43,8 @@ pub struct WorkerClient {
 pub enum LoadEvent {
     /// The engine is built; this is all that is known about the model.
     EngineBuilt(Box<ModelMetadata>),
-    /// A first token was generated. Nothing comes after it.
-    Warmed,
+    /// A first token was generated, and sequences may be this long, if not as was told before. Nothing comes after it.
+    Warmed { context_length: Option<u32> },
     /// The load failed. Nothing comes after it.
     Failed(Failure),
 }
@@ -221,7 +221,9 @@ impl LoadEvents {
                 let metadata = convert::metadata(built.metadata.unwrap_or_default());
                 LoadEvent::EngineBuilt(Box::new(metadata))
             }
-            Event::Warmed(_) => LoadEvent::Warmed,
+            Event::Warmed(warmed) => LoadEvent::Warmed {
+                context_length: Some(warmed.context_length).filter(|tokens| *tokens > 0),
+            },
             Event::Failed(failure) => LoadEvent::Failed(convert::failure(failure)),
         }))
     }

@@ -72,6 +72,7 @@ pub(super) fn inspection(message: protocol::ModelInspection) -> Inspection {
         metadata: metadata(message.metadata.unwrap_or_default()),
         weight_bytes: message.weight_bytes,
         need_host_bytes: message.need_host_bytes,
+        roomy_host_bytes: message.roomy_host_bytes.max(message.need_host_bytes),
         need_device_bytes: message.need_device_bytes,
         max_concurrency: message.max_concurrency.max(1),
         prepared_key: asks_for_prepared.then_some(message.prepared_key),

@@ -13,6 +13,8 @@ pub struct Inspection {
     pub progress_measure: Option<ProgressMeasure>,
     /// Host memory that the model is expected to need, in bytes.
     pub need_host_bytes: u64,
+    /// The same with room for the longest sequence, in bytes.
+    pub roomy_host_bytes: u64,
     /// Device memory that the model is expected to need, in bytes.
     pub need_device_bytes: u64,
     /// Requests that the engine can run at the same time, at least 1.

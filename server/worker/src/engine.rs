@@ -16,7 +16,6 @@ mod json;
 pub(crate) mod load;
 pub(crate) mod logits_hook;
 pub(crate) mod logprobs;
-mod prefill_memory;
 pub(crate) mod prompt;
 pub(crate) mod reasoning;
 mod request;
@@ -25,6 +24,7 @@ mod responses;
 pub(crate) mod sampling;
 pub(crate) mod scheduler;
 pub(crate) mod send_throttle;
+mod sequence_memory;
 mod support;
 mod text_refusal;
 pub(crate) mod token_rules;
@@ -44,9 +44,10 @@ use tokio_util::task::TaskTracker;
 use crate::{
     call_work::CallWork,
     engine::{
-        chat::ChatTemplate, embedder::Embedder, prefill_memory::PrefillMemory,
-        reasoning::ReasoningFormat, scheduler::Scheduler,
+        chat::ChatTemplate, embedder::Embedder, reasoning::ReasoningFormat, scheduler::Scheduler,
+        sequence_memory::SequenceMemory,
     },
+    failure::Failure,
     grammar::Grammars,
     inspect::{Limits, TokenDefaults},
     stats::Stats,
@@ -70,8 +71,8 @@ pub(crate) struct Engine {
     bos_token: Option<String>,
     /// How vectors are made, for an embedding model.
     embedder: Option<Embedder>,
-    /// Longest sequence of prompt and answer in tokens.
-    context_length: usize,
+    /// Longest sequence of prompt and answer in tokens that the model and the spec allow.
+    context_by_model: usize,
     /// Tokens that end an answer.
     eos_token_ids: Arc<[u32]>,
     /// One of them by which the engine ends an answer; without one, it does when nobody reads it any more.
@@ -82,8 +83,8 @@ pub(crate) struct Engine {
     add_bos_to_chats: bool,
     /// Up to where the engine computes what the model says.
     limits: Limits,
-    /// How much of a prompt is computed at once.
-    prefill_memory: PrefillMemory,
+    /// How long sequences may be, and how much of a prompt is computed at once.
+    sequence_memory: SequenceMemory,
     generation_defaults: Option<ModelGenerationDefaults>,
     /// How the model takes images, if it does.
     images: Option<ImageRule>,
@@ -103,9 +104,18 @@ impl Engine {
         &self.call_work
     }
 
-    /// Looks at how much memory there is for prompts: once, when nothing of the load is left and no request is under way.
-    pub(crate) fn measure_memory(&self) {
-        self.prefill_memory.measure();
+    /// Looks at how much memory there is for sequences: once, when nothing of the load is left and no request is under way.
+    ///
+    /// # Errors
+    ///
+    /// When there is hardly any.
+    pub(crate) fn measure_memory(&self) -> Result<(), Failure> {
+        self.sequence_memory.measure(self.context_by_model)
+    }
+
+    /// Longest sequence of prompt and answer in tokens.
+    pub(crate) fn context_length(&self) -> usize {
+        self.context_by_model.min(self.sequence_memory.longest())
     }
 
     /// Returns when the engine is dead.

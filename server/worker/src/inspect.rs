@@ -44,7 +44,9 @@ use hangar_client::v1::{ModelFormat, ModelKind};
 use hangar_worker_protocol::v1::WorkerConfig;
 pub(crate) use inspection::{Files, InSituQuantization, Inspection};
 pub(crate) use kv_cache::KvPlan;
-pub(crate) use memory_need::PrefillNeed;
+#[cfg(test)]
+pub(crate) use memory_need::KeptNeed;
+pub(crate) use memory_need::SequenceNeed;
 pub(crate) use modules::{Module, Modules, Pooling};
 pub(crate) use multimodal::Multimodal;
 

@@ -178,11 +178,13 @@ impl WorkerState {
         tracing::info!(?elapsed, "a first request was answered");
         // What the load has left counts against nobody. It fails only when the process is about to end.
         let _ = tokio::task::spawn_blocking(heap::trim).await;
-        engine.measure_memory();
+        engine.measure_memory()?;
+        let context_length = u32::try_from(engine.context_length()).unwrap_or(u32::MAX);
         // The load is called once, so the place is empty.
         let _ = self.engine.set(engine);
         Ok(EngineWarmed {
             elapsed: elapsed.try_into().ok(),
+            context_length,
         })
     }
 }

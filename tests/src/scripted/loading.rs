@@ -95,7 +95,11 @@ impl Worker {
         }
         break_call(&self.breaks.1, self.script.load.breaks.1)?;
         let elapsed = start.elapsed().try_into().ok();
-        Ok((Event::Warmed(EngineWarmed { elapsed }), LoadStep::End))
+        let warmed = EngineWarmed {
+            elapsed,
+            ..EngineWarmed::default()
+        };
+        Ok((Event::Warmed(warmed), LoadStep::End))
     }
 
     /// Takes so much memory, in place of what it has taken before, and keeps it.

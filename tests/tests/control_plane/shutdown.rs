@@ -157,7 +157,10 @@ async fn running_answers_may_end_and_no_process_is_left() -> Result<()> {
 async fn an_answer_that_does_not_end_is_cut_off() -> Result<()> {
     let server = TestServer::scripted()
         .script(&gated())
-        .time("--drain-timeout", Duration::from_millis(300))
+        // What these leave is for requests: 300 ms.
+        .time("--kill-timeout", Duration::from_secs(1))
+        .time("--shutdown-timeout", Duration::from_millis(7400))
+        .time("--device-release-timeout", Duration::from_millis(100))
         .start()
         .await?;
     let token = server.gate("token")?;
@@ -169,7 +172,8 @@ async fn an_answer_that_does_not_end_is_cut_off() -> Result<()> {
     let end = timeout(DEADLINE, answer.next())
         .await?
         .context("no error")?;
-    refusal(end, Code::Unavailable, ErrorReason::ModelUnloaded);
+    let cut = refusal(end, Code::Unavailable, ErrorReason::ShuttingDown);
+    assert!(cut.details().retry_after.is_some(), "{cut}");
     assert!(server.ended(DEADLINE).await?.success());
     assert!(!processes::exists(worker));
     Ok(())

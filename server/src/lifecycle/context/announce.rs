@@ -17,7 +17,7 @@ impl Context {
         self.event_log.track_all(statuses);
     }
 
-    /// An entry was registered, or changed from `before`.
+    /// An entry was registered, or changed from `before`. For who has locked the model.
     pub(in crate::lifecycle) async fn announce(
         &self,
         before: Option<&CatalogEntry>,
@@ -36,9 +36,8 @@ impl Context {
             event_log.aliases_changed(&after.id, after.aliases.clone());
         }
         if let Some(model) = self.model(&after.id) {
-            let command = DriverCommand::EntryChanged(Box::new(after.clone()));
             // A driver that is gone has nothing to adapt.
-            model.send(command).await;
+            model.send(DriverCommand::EntryChanged).await;
         }
     }
 
@@ -67,14 +66,28 @@ impl Context {
         Some(ended)
     }
 
-    /// The aliases of the model `id` may have been changed.
+    /// The model other than `new` that is still known to have `alias`, which stands for `new`.
+    pub(in crate::lifecycle) fn known_with_alias(
+        &self,
+        alias: &ModelId,
+        new: &ModelId,
+    ) -> Option<ModelId> {
+        let mut others = self.all().into_iter().filter(|model| model.id() != new);
+        let known = others.find(|model| model.facts().entry.aliases.contains(alias));
+        known.map(|model| model.id().clone())
+    }
+
+    /// The aliases of the model `id` may have been changed. For who has locked it.
     pub(in crate::lifecycle) async fn announce_aliases(&self, id: &ModelId) {
         match self.catalog.get(id).await {
             Ok(Some(entry)) => {
-                self.event_log.aliases_changed(id, entry.aliases.clone());
-                if let Some(model) = self.model(id) {
-                    let command = DriverCommand::EntryChanged(Box::new(entry));
-                    model.send(command).await;
+                let model = self.model(id);
+                if let Some(model) = &model {
+                    model.set_entry(&entry);
+                }
+                self.event_log.aliases_changed(id, entry.aliases);
+                if let Some(model) = model {
+                    model.send(DriverCommand::EntryChanged).await;
                 }
             }
             Ok(None) => {}

@@ -127,9 +127,10 @@ impl LockedModel<'_> {
         instruction: LoadInstruction,
     ) -> Result<QueuedLoad, NotQueued> {
         let model = self.tracked(&entry)?;
+        model.set_entry(&entry);
         let command = |reply| {
             DriverCommand::Load(Box::new(LoadCommand {
-                entry,
+                spec: entry.spec,
                 instruction,
                 span: Span::current(),
                 reply,

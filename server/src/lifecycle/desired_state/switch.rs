@@ -75,7 +75,9 @@ impl DesiredState {
 
     /// As [`Self::move_alias`], of a `switch` whose outcome is on disk already.
     pub(in crate::lifecycle) async fn recover_moved(&self, switch: &Switch) -> bool {
-        let (owner, locked) = self.lock_names_of(switch).await;
+        let (_, locked) = self.lock_names_of(switch).await;
+        // Who had the alias until then is not on disk any more.
+        let owner = self.context.known_with_alias(&switch.alias, &switch.to);
         // What cannot be read is taken for wanted.
         let unload_old = !self.old_is_desired(switch).await.unwrap_or(true);
         self.remember_moved(switch, unload_old);

@@ -11,7 +11,7 @@ use tokio::{sync::mpsc, time::timeout};
 
 use super::*;
 use crate::{
-    catalog::{Catalog, DeferredWrite, EntryChange, ModelOrigin, NewEntry},
+    catalog::{AliasMove, Catalog, DeferredWrite, EntryChange, ModelOrigin, NewEntry},
     download::{Downloads, HubOptions, Repositories},
     lifecycle::{
         CudaWorker, Devices, LifecycleLimits, MemoryAdmission, ModelRoots, Resources,
@@ -65,6 +65,7 @@ fn limits() -> LifecycleLimits {
         stall_timeout: DEADLINE,
         stall_timeout_per_gib: NO_TIME,
         drain_timeout: NO_TIME,
+        shutdown_drain_timeout: NO_TIME,
     }
 }
 
@@ -151,6 +152,12 @@ impl Desk {
         };
         assert!(self.context.track(&id(name), make).is_some());
         inbox
+    }
+
+    /// The aliases that the model `name` tells of.
+    fn known_aliases(&self, name: &str) -> Vec<ModelId> {
+        let model = self.context.model(&id(name)).expect("a tracked model");
+        model.facts().entry.aliases.clone()
     }
 
     async fn load(&self, name: &str) {
@@ -330,42 +337,70 @@ async fn an_alias_that_moves_before_it_is_locked_leads_to_the_new_model() {
     assert_eq!(desk.desired("old").await, (false, false));
 }
 
-/// The aliases that the driver of a model heard of last.
-fn last_aliases(inbox: &mut mpsc::Receiver<DriverCommand>) -> Option<Vec<ModelId>> {
-    let mut last = None;
-    while let Ok(command) = inbox.try_recv() {
-        if let DriverCommand::EntryChanged(entry) = command {
-            last = Some(entry.aliases.clone());
-        }
-    }
-    last
+/// Whether a driver that does not turn has still to adapt to a change.
+fn has_heard(inbox: &mut mpsc::Receiver<DriverCommand>) -> bool {
+    let mut commands = std::iter::from_fn(|| inbox.try_recv().ok());
+    commands.any(|command| matches!(command, DriverCommand::EntryChanged))
+}
+
+/// A switch of `alias` to `new`, which an update gave to `third` meanwhile.
+async fn switch_from_third(desk: &Desk) -> Switch {
+    let entry = desk.context.catalog.get(&id("third")).await;
+    let entry = entry.expect("a read").expect("an entry");
+    let moved = ended(desk.begin_switch("alias", "new").await);
+    let change = EntryChange {
+        etag: entry.etag.clone(),
+        spec: None,
+        aliases: Some(vec![id("alias")]),
+    };
+    let updated = desk.context.catalog.update(&entry.id, change, None).await;
+    let updated = updated.expect("an update");
+    let mut locked = desk.desired_state.lock(&entry.id).await;
+    let before = Some(&updated.before);
+    locked.announce(before, &updated.after).await;
+    drop(locked);
+    // What was announced is to be seen before the driver hears of it.
+    assert_eq!(desk.known_aliases("third"), [id("alias")]);
+    moved
 }
 
 #[bounded::test]
 async fn an_alias_that_was_given_away_during_a_switch_is_taken_from_the_model_that_has_it() {
     let desk = Desk::new();
     let mut third = desk.model("third", 100).await;
-    let entry = desk.context.catalog.get(&id("third")).await;
-    let entry = entry.expect("a read").expect("an entry");
     let mut new = desk.model("new", 100).await;
-    let moved = ended(desk.begin_switch("alias", "new").await);
-
-    let change = EntryChange {
-        etag: entry.etag,
-        spec: None,
-        aliases: Some(vec![id("alias")]),
-    };
-    let updated = desk.context.catalog.update(&entry.id, change, None).await;
-    let after = updated.expect("an update").after;
-    assert_eq!(after.aliases, [id("alias")]);
+    let moved = switch_from_third(&desk).await;
+    assert!(has_heard(&mut third));
 
     let held = desk.desired_state.lock(&id("third")).await;
     let mut moving = pin!(desk.desired_state.move_alias(&moved));
     assert!(moving.as_mut().now_or_never().is_none());
     drop(held);
     assert!(in_time(moving).await.is_ok());
-    assert_eq!(last_aliases(&mut third), Some(Vec::new()));
-    assert_eq!(last_aliases(&mut new), Some(vec![id("alias")]));
+    for (model, inbox, aliases) in [
+        ("third", &mut third, vec![]),
+        ("new", &mut new, vec![id("alias")]),
+    ] {
+        assert_eq!(desk.known_aliases(model), aliases);
+        assert!(has_heard(inbox));
+    }
+}
+
+#[bounded::test]
+async fn a_switch_that_is_found_to_have_moved_its_alias_takes_it_from_the_model_that_had_it() {
+    let desk = Desk::new();
+    let mut third = desk.model("third", 100).await;
+    let _new = desk.model("new", 100).await;
+    let moved = switch_from_third(&desk).await;
+    assert!(has_heard(&mut third));
+
+    let to_move = Some(AliasMove { unload_old: false });
+    let ended = desk.context.catalog.end_switch(&moved, to_move).await;
+    assert!(ended.is_ok());
+    let _ = desk.desired_state.recover_moved(&moved).await;
+    assert_eq!(desk.known_aliases("third"), []);
+    assert_eq!(desk.known_aliases("new"), [id("alias")]);
+    assert!(has_heard(&mut third));
 }
 
 #[bounded::test]

@@ -1,7 +1,5 @@
 //! Commands to a driver, and the answers to those who wait.
 
-use std::sync::Arc;
-
 use tokio::{sync::oneshot, time::Instant};
 use tracing::{Span, info_span};
 
@@ -29,7 +27,7 @@ impl ModelDriver {
                 let gone = self.evict(command.cause, command.message, command.idle);
                 let _ = command.reply.send(gone);
             }
-            DriverCommand::EntryChanged(entry) => self.entry_changed(*entry),
+            DriverCommand::EntryChanged => self.adapt_to_entry(),
             DriverCommand::Terminate(failure) => self.fail(failure),
             DriverCommand::End(reply) => {
                 let ended = !self.state.kind().is_active();
@@ -43,7 +41,7 @@ impl ModelDriver {
 
     fn handle_load(&mut self, command: LoadCommand) {
         let LoadCommand {
-            entry,
+            spec,
             instruction,
             span,
             reply,
@@ -51,8 +49,7 @@ impl ModelDriver {
         self.panics = 0;
         let state = self.state.kind();
         let found = instruction.replaces.as_ref();
-        let reload = found.is_some_and(|found| self.is_reload(found, &entry.spec));
-        let spec = entry.spec.clone();
+        let reload = found.is_some_and(|found| self.is_reload(found, &spec));
         let load = first_attempt(&spec, &instruction);
         let id = load.id.clone();
         let event = if reload {
@@ -64,7 +61,7 @@ impl ModelDriver {
         let joins = state.is_loading() && !reload;
         self.load.may_evict = instruction.may_evict || (self.load.may_evict && joins);
         self.unsuspend();
-        self.entry_changed(entry);
+        self.adapt_to_entry();
         if reload || self.state.is_terminating() {
             self.drain_timeout = self.context.limits.drain_timeout;
         }
@@ -76,12 +73,11 @@ impl ModelDriver {
             .or(self.state.next())
             .map(|load| load.id.clone());
         if open.as_ref() == Some(&id) {
+            self.load.asked = spec;
             self.load.inspected = found
                 .filter(|_| reload)
                 .and_then(|found| found.inspected.clone());
             self.begin_instructed(&id, &instruction, &span);
-        } else if found.is_some() {
-            self.join_reload(&spec);
         }
         if let Some(attempt) = instruction.crashed.filter(|_| state == StateKind::Unloaded) {
             self.fail_crashed_attempt(attempt);
@@ -90,17 +86,13 @@ impl ModelDriver {
         let _ = reply.send(self.load_ticket(open.unwrap_or(id)));
     }
 
-    /// A reload joins the load that comes, which is to be of what this one has registered.
-    fn join_reload(&mut self, spec: &Spec) {
-        let differs = |inspected: &mut Arc<Spec>| !inspected.builds_the_same_as(spec);
-        self.load.inspected.take_if(differs);
-    }
-
     /// Whether a load that found `replacement` begins anew from `spec`.
     fn is_reload(&self, replacement: &Replacement, spec: &Spec) -> bool {
         match self.state.kind() {
             StateKind::Ready => !self.was_replaced(replacement, spec),
-            state => state.is_loading() && !self.load.spec.builds_the_same_as(spec),
+            state if state.is_loading() => !self.load.spec.builds_the_same_as(spec),
+            // A load of something else has not begun yet.
+            _ => self.state.next().is_some() && !self.load.asked.builds_the_same_as(spec),
         }
     }
 

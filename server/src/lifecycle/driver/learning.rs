@@ -29,6 +29,15 @@ impl ModelDriver {
         });
     }
 
+    /// Takes note of how long sequences may be, if not as the worker has reported before.
+    pub(super) fn record_context(&self, context_length: Option<u32>) {
+        let Some(context_length) = context_length else {
+            return;
+        };
+        self.model
+            .update_facts(|facts| facts.learned.metadata.context_length = context_length);
+    }
+
     /// Takes note of how a load ended, for good.
     pub(super) fn record_load(&mut self, record: &LoadRecord) {
         let memory = self.published.upcoming().memory.map(|ready| LearnedMemory {

@@ -3,7 +3,9 @@
 use super::{ModelDriver, resources::WorkerMemory};
 use crate::{
     lifecycle::{
-        eviction::Evictor, ledger::with_headroom, memory::Reservation,
+        eviction::Evictor,
+        ledger::with_headroom,
+        memory::{MemoryNeed, Reservation},
         worker_monitor::WorkerMonitor,
     },
     model::{Failure, ModelMemory, StateKind, state::Event},
@@ -67,10 +69,27 @@ impl ModelDriver {
         let inspected = if hinted {
             0
         } else {
-            with_headroom(inspection.need_host_bytes)
+            with_headroom(self.may_need(inspection))
         };
         if let Err(error) = worker::limit_memory(pid, admitted.max(inspected)) {
             tracing::warn!(model = %self.model.id(), %error, "cannot limit the worker's memory");
+        }
+    }
+
+    /// What the worker may come to need by its `inspection`: with room for the longest sequence where that is free now.
+    fn may_need(&self, inspection: &Inspection) -> u64 {
+        let Inspection {
+            need_host_bytes,
+            roomy_host_bytes,
+            ..
+        } = *inspection;
+        let room = MemoryNeed {
+            host: roomy_host_bytes.saturating_sub(need_host_bytes),
+            device: None,
+        };
+        match self.context.memory.fits(&room) {
+            true => roomy_host_bytes,
+            false => need_host_bytes,
         }
     }
 

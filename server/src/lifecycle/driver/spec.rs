@@ -4,18 +4,14 @@ use std::sync::Arc;
 
 use super::{ModelDriver, resources::HostedWorker};
 use crate::{
-    catalog::CatalogEntry,
     lifecycle::{admission::AdmissionLimits, fatal_prompt::PromptHistory},
     model::{Source, Spec},
 };
 
 impl ModelDriver {
-    /// The entry was changed: what can hold from the next request on does, and the rest from the next start
+    /// The entry may have been changed: what can hold from the next request on does, and the rest from the next start
     /// of a worker.
-    pub(super) fn entry_changed(&mut self, entry: CatalogEntry) {
-        if !self.model.set_entry(entry) {
-            return;
-        }
+    pub(super) fn adapt_to_entry(&mut self) {
         let spec = self.model.facts().entry.spec.clone();
         if !spec.required {
             self.context.record_first_outcome(self.model.id());

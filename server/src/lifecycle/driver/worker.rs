@@ -17,7 +17,7 @@ use crate::{
         worker_monitor::WorkerMonitor,
         worker_task::{WorkerLaunch, WorkerReport, WorkerTask},
     },
-    model::{Failure, LoadId, StateKind, state::Event},
+    model::{Failure, LoadId, Reason, StateKind, state::Event},
 };
 
 impl ModelDriver {
@@ -55,9 +55,10 @@ impl ModelDriver {
                 self.record_metadata(*metadata);
                 self.apply(Event::EngineBuilt);
             }
-            WorkerReport::Warmed => {
+            WorkerReport::Warmed { context_length } => {
                 let now = worker.monitor.as_mut().map(WorkerMonitor::memory_now);
                 self.settle_memory(now);
+                self.record_context(context_length);
                 self.apply(Event::Warmed);
             }
             WorkerReport::Fault(failure) => self.fail(failure),
@@ -133,7 +134,12 @@ impl ModelDriver {
 
     pub(super) fn cut_off(&mut self, failure: &Failure) {
         let ready = self.state.kind() == StateKind::Ready;
-        self.cut_off_requests(failure, ready);
+        let at_shutdown = failure.reason == Reason::ModelUnloaded && self.context.is_closing();
+        let shutdown = at_shutdown.then(|| {
+            let why = "the server is shutting down, and the request did not end in the time that it had; ask again";
+            Failure::new(Reason::ShuttingDown, why)
+        });
+        self.cut_off_requests(shutdown.as_ref().unwrap_or(failure), ready);
     }
 
     /// Ends all requests with `failure`; so do newcomers while the model is still `ready` for watchers.

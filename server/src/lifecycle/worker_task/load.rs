@@ -27,13 +27,14 @@ enum LoadCallEnd {
 impl WorkerExchange<'_> {
     /// Has the worker load its model. The load is the worker's: a call that breaks off is made anew, on a new connection
     /// if need be, and goes on where the load is. The worker is given up when it ends the call itself, when nobody
-    /// listens on its socket any more, or when no call comes through for as long as it may hang.
-    pub(super) async fn load(&self, client: WorkerClient) -> Result<(), Disconnected> {
+    /// listens on its socket any more, or when no call comes through for as long as it may hang. Gives the longest sequence in
+    /// tokens, where it is not as the worker has reported before.
+    pub(super) async fn load(&self, client: WorkerClient) -> Result<Option<u32>, Disconnected> {
         let limit = self.context.limits.hang_timeout;
         let mut seen = SeenEvents::default();
         loop {
             let error = match self.follow_load(client.clone(), &mut seen).await {
-                Ok(()) => return Ok(()),
+                Ok(context_length) => return Ok(context_length),
                 Err(LoadCallEnd::ByWorker(disconnected)) => return Err(disconnected),
                 Err(LoadCallEnd::Broken(error)) => error,
             };
@@ -55,7 +56,7 @@ impl WorkerExchange<'_> {
         &self,
         mut client: WorkerClient,
         seen: &mut SeenEvents,
-    ) -> Result<(), LoadCallEnd> {
+    ) -> Result<Option<u32>, LoadCallEnd> {
         let mut load = client.load().await.map_err(LoadCallEnd::Broken)?;
         seen.broken = None;
         loop {
@@ -69,7 +70,7 @@ impl WorkerExchange<'_> {
                     report(self.reports, WorkerReport::EngineBuilt(metadata)).await;
                 }
                 LoadEvent::EngineBuilt(_) => {}
-                LoadEvent::Warmed => return Ok(()),
+                LoadEvent::Warmed { context_length } => return Ok(context_length),
                 LoadEvent::Failed(failure) => {
                     return Err(LoadCallEnd::ByWorker(Disconnected::Failed(failure)));
                 }

@@ -125,6 +125,9 @@ pub struct ModelInspection {
     /// Name of the cache's entry. Empty where none is asked for.
     #[prost(string, tag = "8")]
     pub prepared_key: ::prost::alloc::string::String,
+    /// The host memory with room for the longest sequence, where that is more. The worker may take so much where it is free.
+    #[prost(uint64, tag = "9")]
+    pub roomy_host_bytes: u64,
 }
 /// Why a worker cannot serve the model.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -175,6 +178,10 @@ pub struct EngineWarmed {
     /// How long that took.
     #[prost(message, optional, tag = "1")]
     pub elapsed: ::core::option::Option<::prost_types::Duration>,
+    /// Longest sequence in tokens that is served: as EngineBuilt has told, or shorter, where memory does not allow it. Zero: as
+    /// told.
+    #[prost(uint32, tag = "2")]
+    pub context_length: u32,
 }
 /// Request of Generate.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -92,16 +92,16 @@ impl Engine {
         let field = format!("inputs[{n}]");
         let tokens = self.encode(&field, text, cancelled)?;
         self.check_tokens(&field, &tokens)?;
-        if tokens.len() > self.context_length {
+        if tokens.len() > self.context_length() {
             let embedder = self.embedder.as_ref();
-            let bound = embedder.and_then(|embedder| embedder.bound(self.context_length));
+            let bound = embedder.and_then(|embedder| embedder.bound(self.context_length()));
             let bound = bound.map_or_else(String::new, |field| format!(", by {field}"));
             return Err(grpc_error::context_exceeded(
                 &field,
                 format!(
                     "is {} tokens long, more than the {} of the model's context{bound}",
                     tokens.len(),
-                    self.context_length
+                    self.context_length()
                 ),
             ));
         }

@@ -163,7 +163,7 @@ impl Engine {
     /// Takes from a prompt what the engine cannot compute at once, or what it is to be asked about: it gets that
     /// token by token.
     fn split_prompt(&self, prompt: &mut Prompt) -> PromptRest {
-        let by_memory = self.prefill_memory.at_once();
+        let by_memory = self.sequence_memory.at_once();
         // What has to be computed as a whole is, whatever that takes.
         let is_whole =
             prompt.image_prompt.is_some() || self.limits.is_torn(prompt.tokens.len(), by_memory);

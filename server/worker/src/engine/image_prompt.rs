@@ -55,13 +55,13 @@ impl Engine {
         let total = sizes
             .iter()
             .fold(tokens.len(), |sum, size| sum + size.tokens);
-        if total > self.context_length {
+        if total > self.context_length() {
             return Err(grpc_error::context_exceeded(
                 FIELD,
                 format!(
                     "is {total} tokens long with its {} images, more than the model's context of {} tokens",
                     images.len(),
-                    self.context_length
+                    self.context_length()
                 ),
             ));
         }

@@ -156,8 +156,8 @@ impl Engine {
     /// The context of a sequence that begins with that many tokens.
     fn context_for(&self, prompt: usize) -> usize {
         match self.limits.rope_switch {
-            Some(switch) if prompt <= switch as usize => self.context_length.min(switch as usize),
-            _ => self.context_length,
+            Some(switch) if prompt <= switch as usize => self.context_length().min(switch as usize),
+            _ => self.context_length(),
         }
     }
 
@@ -185,7 +185,7 @@ impl Engine {
         whole: bool,
         cancelled: &CancellationToken,
     ) -> Result<Vec<u32>, Status> {
-        let context = self.context_length;
+        let context = self.context_length();
         let is_beyond = text.len() > SLICE
             && self
                 .vocabulary

@@ -35,7 +35,7 @@ impl Engine {
         if tokens.is_empty() {
             tokens.push(0);
         }
-        tokens.truncate(self.context_length.saturating_sub(1).max(1));
+        tokens.truncate(self.context_length().saturating_sub(1).max(1));
         if self.embedder.is_some() {
             return self.compute(vec![tokens]).await.map(drop);
         }

@@ -18,7 +18,7 @@ mod window;
 use serde_json::{Map, Value, json};
 
 pub(crate) use self::limits::Limits;
-pub(super) use self::{definition::Architecture, tensors::Naming};
+pub(super) use self::{definition::Architecture, tensors::Naming, window::LayersInWindow};
 use self::{refusal::refused, rope::Rope};
 use crate::failure::Failure;
 
@@ -46,6 +46,8 @@ pub(super) struct TranslatedConfig {
     pub(super) fields: Map<String, Value>,
     /// What goes with it.
     pub(super) limits: Limits,
+    /// What layers keep.
+    pub(super) in_window: LayersInWindow,
 }
 
 impl Architecture {
@@ -104,7 +106,12 @@ impl Architecture {
         self.rope.write(&rope, name, &mut fields, &mut limits)?;
         self.window.write(given, name, &mut fields, &mut limits)?;
         fields.insert("architectures".into(), json!([self.name]));
-        Ok(TranslatedConfig { fields, limits })
+        let in_window = self.window.kept_in_window(&fields);
+        Ok(TranslatedConfig {
+            fields,
+            limits,
+            in_window,
+        })
     }
 
     /// The tensors that the engine reads for these translated fields.

@@ -153,6 +153,7 @@ mod tests {
                 head_size: 128,
                 hidden_size: 4096,
                 intermediate_size: 14_336,
+                ..Shape::default()
             },
             bytes_per_element: 2,
             context: 8192,

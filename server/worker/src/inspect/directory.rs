@@ -57,7 +57,10 @@ pub(super) fn inspect(
         found.weights.stored_as_f32(),
     );
     let dtype = embedding::dtype(config.spec().dtype(), found.files.modules.as_ref(), dtype)?;
-    let need = found.need(dtype)?;
+    let need = MemoryNeed {
+        context_is_requested: config.spec().context_length > 0,
+        ..found.need(dtype)?
+    };
     let caches = found.kind != ModelKind::Embedding;
     let device_plan = DevicePlan::plan(config, device, &need, caches)?;
     let context_length = device_plan.context(found.context_length);
@@ -79,7 +82,8 @@ pub(super) fn inspect(
         weight_bytes,
         measure: ProgressMeasure::RssFile,
         need_host_bytes: need.on_the_host(&device_plan.device),
-        prefill_need: need.prefill(&device_plan.device),
+        roomy_host_bytes: need.on_the_host_with_room(&device_plan.device),
+        sequence_need: need.sequence(&device_plan.device),
         device_plan,
         chat_template: config.spec().chat_template.clone(),
     })
@@ -157,6 +161,7 @@ impl DirectoryInspection {
                 None => bytes_per_element,
             },
             context: self.context_length.unwrap_or(0).into(),
+            context_is_requested: false,
             trained_context: model.context_length.unwrap_or(0).into(),
             vocabulary: self.vocabulary_size().unwrap_or(0).into(),
             tokenizer: files::about(&self.files.tokenizer)?.len(),

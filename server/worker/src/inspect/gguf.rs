@@ -153,7 +153,10 @@ impl<'a> GgufModel<'a> {
         let context_length =
             choose_context_length(config.spec().context_length, Some(self.context_length))?;
         let dtype = self.dtype(config.spec().dtype(), &device, context_length);
-        let need = self.need(dtype, context_length);
+        let need = MemoryNeed {
+            context_is_requested: config.spec().context_length > 0,
+            ..self.need(dtype, context_length)
+        };
         let device_plan = DevicePlan::plan(config, device, &need, true)?;
         let context_length = device_plan.context(context_length);
         let metadata = ModelMetadata {
@@ -179,7 +182,8 @@ impl<'a> GgufModel<'a> {
             weight_bytes: length,
             measure: ProgressMeasure::ReadChars,
             need_host_bytes: need.on_the_host(&device_plan.device),
-            prefill_need: need.prefill(&device_plan.device),
+            roomy_host_bytes: need.on_the_host_with_room(&device_plan.device),
+            sequence_need: need.sequence(&device_plan.device),
             device_plan,
             chat_template: config.spec().chat_template.clone(),
         })
@@ -251,6 +255,11 @@ impl<'a> GgufModel<'a> {
             0 => number("feed_forward_length"),
             size => size,
         };
+        // The engine's Phi 3 alone keeps windows.
+        let window = match self.architecture {
+            "phi3" => number("attention.sliding_window"),
+            _ => 0,
+        };
         let of_experts = number("expert_used_count").saturating_mul(of_expert);
         MemoryNeed {
             weights: memory::in_memory(&self.header.tensors),
@@ -262,11 +271,14 @@ impl<'a> GgufModel<'a> {
                 head_size,
                 hidden_size: number("embedding_length"),
                 intermediate_size: number("feed_forward_length").max(of_experts),
+                window_layers: if window > 0 { self.layers } else { 0 },
+                window,
             },
             bytes_per_element: if dtype == DataType::F32 { 4 } else { 2 },
             // Products with quantized weights are of F32.
             bytes_while_computed: 4,
             context: context.unwrap_or(0).into(),
+            context_is_requested: false,
             trained_context: self.context_length.into(),
             vocabulary: self.vocabulary_size().unwrap_or(0).into(),
             tokenizer: self.header.bytes,

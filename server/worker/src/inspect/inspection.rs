@@ -7,7 +7,7 @@ use hangar_worker_protocol::v1::{ModelInspection, ProgressMeasure};
 
 use super::{
     architecture::Limits, chat_templates::Templates, device_plan::DevicePlan,
-    directory_files::DirectoryFiles, memory_need::PrefillNeed, model_config, modules::Modules,
+    directory_files::DirectoryFiles, memory_need::SequenceNeed, model_config, modules::Modules,
     multimodal::Multimodal, text_settings::TextSettings,
 };
 use crate::{prepared::Prepared, quantization::Quantization};
@@ -49,8 +49,10 @@ pub(crate) struct Inspection {
     pub(super) weight_bytes: u64,
     pub(super) measure: ProgressMeasure,
     pub(super) need_host_bytes: u64,
-    /// What prompts take of the host's memory; `None` where it is no matter of that.
-    pub(crate) prefill_need: Option<PrefillNeed>,
+    /// The same with room for the longest sequence.
+    pub(super) roomy_host_bytes: u64,
+    /// What sequences take of the host's memory; `None` where it is no matter of that.
+    pub(crate) sequence_need: Option<SequenceNeed>,
     /// How it is to lie on its device.
     pub(crate) device_plan: DevicePlan,
     /// Chat template in place of the model's own; empty: the model's own.
@@ -76,6 +78,7 @@ impl Inspection {
             weight_bytes: self.weight_bytes,
             progress_measure: self.measure.into(),
             need_host_bytes: self.need_host_bytes,
+            roomy_host_bytes: self.roomy_host_bytes,
             need_device_bytes: self.device_plan.need,
             max_concurrency: self.device_plan.concurrency,
             prepared: self

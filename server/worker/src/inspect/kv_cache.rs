@@ -140,6 +140,8 @@ mod tests {
             head_size: 128,
             hidden_size: 4096,
             intermediate_size: 14_336,
+            window_layers: 0,
+            window: 0,
         },
         bytes_per_element: 2,
         context: 8192,

@@ -3,13 +3,15 @@
 //! On a CPU the sum of
 //! - the weights in the data type that they have in memory,
 //! - what is needed for a while to quantize or read them, and to merge adapters into them,
-//! - the key-value cache: `2 × layers × kv_heads × head_size × bytes of a number` a token, for one sequence
-//!   of the full context (rounded up to the engine's steps of 512 tokens), since requests take turns,
+//! - the key-value cache: `2 × kv_heads × head_size × bytes of a number` for each layer and token, for one sequence
+//!   of the full context (rounded up to the engine's steps of 512 tokens; a layer with a window keeps no more than that),
+//!   since requests take turns; where the spec asks for the context, with the copies that the engine makes of it as it grows
+//!   ([`SequenceNeed`]), else the context is cut to what memory allows,
 //! - the tables of positions, which the engine makes for the length that the model was made for: six bytes
 //!   for each of a head's numbers, while they are made,
 //! - working space: for up to 1,024 tokens of a prompt, `4 × (hidden + intermediate)` numbers of 4 bytes
 //!   each, and the scores of the vocabulary; longer prompts are computed at once as far as memory allows
-//!   ([`PrefillNeed`]),
+//!   ([`SequenceNeed`]),
 //! - for a model that takes a text as a whole, no cache, working space for all of its context, and the masks
 //!   of its attention, which have an entry for each pair of tokens,
 //! - the tokenizer, at eight times the size of its file,
@@ -51,6 +53,8 @@ pub(super) struct MemoryNeed {
     pub(super) bytes_while_computed: u64,
     /// Longest sequence in tokens.
     pub(super) context: u64,
+    /// Whether the spec asks for that length.
+    pub(super) context_is_requested: bool,
     /// Longest sequence that the model was made for, in tokens.
     pub(super) trained_context: u64,
     /// Tokens of the vocabulary.
@@ -63,37 +67,67 @@ pub(super) struct MemoryNeed {
     pub(super) images: u64,
 }
 
-/// What a prompt takes on a CPU while it is computed, beyond what the worker holds without it:
+/// What a sequence takes on a CPU beyond what the worker holds without it.
 ///
+/// While a prompt is computed:
 /// - for each token `4 × intermediate + 16 × hidden` numbers (measured with wide and with deep Llamas in F32 and F16: a fifth to
 ///   a third less), and for each pair of tokens a number of the mask, a byte to make it, and the same in F32, as attention takes it,
 /// - the keys and values of a cache that grows in steps, once and a half; at the first step after that, when nothing else is
 ///   left, two and a half times, as the engine copies them.
+///
+/// While an answer grows, the engine holds the cache twice, and half of that of the prompt.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct PrefillNeed {
-    /// Bytes for each token that is computed at once.
+pub(crate) struct SequenceNeed {
+    /// Bytes for each token of a prompt that is computed at once.
     pub(crate) per_token: u64,
     /// Bytes for each pair of them.
     pub(crate) per_pair: u64,
-    /// Bytes of the keys and values of a token.
-    pub(crate) kept_per_token: u64,
+    /// Keys and values.
+    pub(crate) kept: KeptNeed,
 }
 
-impl PrefillNeed {
+/// What the keys and values of a sequence take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct KeptNeed {
+    /// Bytes for each token.
+    pub(crate) per_token: u64,
+    /// Bytes for each token in layers that keep the last ones only.
+    pub(crate) per_token_in_window: u64,
+    /// How many those keep.
+    pub(crate) window: u64,
+}
+
+impl KeptNeed {
+    /// Bytes of a cache for so many tokens.
+    pub(crate) fn bytes(&self, tokens: u64) -> u64 {
+        let room = tokens.div_ceil(CACHE_STEP).saturating_mul(CACHE_STEP);
+        let in_window = room.min(self.window);
+        let kept = room.saturating_mul(self.per_token);
+        kept.saturating_add(in_window.saturating_mul(self.per_token_in_window))
+    }
+
+    /// Bytes while a sequence grows to so many tokens, the first of which were computed at once.
+    pub(crate) fn while_it_grows(&self, tokens: u64, first: u64) -> u64 {
+        let prompt = self.bytes(first.min(tokens)) / 2;
+        let twice = self.bytes(tokens).saturating_mul(2);
+        twice.saturating_add(prompt)
+    }
+}
+
+impl SequenceNeed {
     /// Bytes for a prompt of so many tokens that is computed at once.
     pub(crate) fn at_once(&self, tokens: u64) -> u64 {
         let pairs = tokens.saturating_mul(tokens).saturating_mul(self.per_pair);
         let computed = tokens.saturating_mul(self.per_token).saturating_add(pairs);
-        let room = tokens.div_ceil(CACHE_STEP).saturating_mul(CACHE_STEP);
-        let half = room.saturating_mul(self.kept_per_token) / 2;
+        let half = self.kept.bytes(tokens) / 2;
         let reading = half.saturating_mul(3).saturating_add(computed);
         reading.max(half.saturating_mul(5))
     }
 }
 
 impl MemoryNeed {
-    /// What prompts take on that device; `None` where it is no matter of the host's, or a text is taken as a whole anyway.
-    pub(super) fn prefill(&self, device: &TargetDevice) -> Option<PrefillNeed> {
+    /// What sequences take on that device; `None` where it is no matter of the host's, or a text is taken as a whole anyway.
+    pub(super) fn sequence(&self, device: &TargetDevice) -> Option<SequenceNeed> {
         if *device != TargetDevice::Cpu || self.mask_bytes_per_pair.is_some() {
             return None;
         }
@@ -108,10 +142,10 @@ impl MemoryNeed {
         let numbers = intermediate_size
             .saturating_mul(4)
             .saturating_add(width.saturating_mul(16));
-        Some(PrefillNeed {
+        Some(SequenceNeed {
             per_token: numbers.saturating_mul(self.bytes_while_computed),
             per_pair: self.bytes_while_computed + 1 + 4,
-            kept_per_token: self.kept_per_token(),
+            kept: self.kept(),
         })
     }
 
@@ -120,13 +154,22 @@ impl MemoryNeed {
         self.weights
             .saturating_add(self.quantizing)
             .saturating_add(self.merging)
-            .saturating_add(self.cache())
+            .saturating_add(self.cache_on_a_cpu())
             .saturating_add(self.positions())
             .saturating_add(self.working_space())
             .saturating_add(self.tokenizer.saturating_mul(8))
             .saturating_add(self.images)
             .saturating_add(self.decoding())
             .saturating_add(PROCESS)
+    }
+
+    /// As [`Self::on_the_host`], with room for the longest sequence in any case.
+    pub(super) fn on_the_host_with_room(&self, device: &TargetDevice) -> u64 {
+        let all = Self {
+            context_is_requested: true,
+            ..*self
+        };
+        all.on_the_host(device)
     }
 
     /// The need in bytes on the host, of a model that is on that device.
@@ -158,21 +201,36 @@ impl MemoryNeed {
         if self.mask_bytes_per_pair.is_some() {
             return 0;
         }
-        let tokens = self.context.div_ceil(CACHE_STEP).saturating_mul(CACHE_STEP);
-        self.kept_per_token().saturating_mul(tokens)
+        self.kept().bytes(self.context)
     }
 
-    /// Bytes of the keys and values of a token.
-    fn kept_per_token(&self) -> u64 {
-        [
-            2,
-            self.shape.layers,
-            self.shape.kv_heads,
-            self.shape.head_size,
-            self.bytes_per_element,
-        ]
-        .into_iter()
-        .fold(1, u64::saturating_mul)
+    /// The same with the engine's copies, where all of the context is to be had.
+    fn cache_on_a_cpu(&self) -> u64 {
+        let is_kept = self.mask_bytes_per_pair.is_none();
+        match self.context_is_requested && is_kept {
+            true => self.kept().while_it_grows(self.context, self.context),
+            false => self.cache(),
+        }
+    }
+
+    fn kept(&self) -> KeptNeed {
+        let Shape {
+            layers,
+            window_layers,
+            window,
+            kv_heads,
+            head_size,
+            ..
+        } = self.shape;
+        let in_a_layer = [2, kv_heads, head_size, self.bytes_per_element]
+            .into_iter()
+            .fold(1, u64::saturating_mul);
+        let window_layers = window_layers.min(layers);
+        KeptNeed {
+            per_token: in_a_layer.saturating_mul(layers - window_layers),
+            per_token_in_window: in_a_layer.saturating_mul(window_layers),
+            window,
+        }
     }
 
     /// Whether the cache of a whole context is no larger than the weights.
@@ -216,6 +274,8 @@ mod tests {
         head_size: 16,
         hidden_size: 64,
         intermediate_size: 128,
+        window_layers: 0,
+        window: 0,
     };
 
     #[bounded::test]
@@ -265,13 +325,16 @@ mod tests {
             bytes_while_computed: 4,
             ..MemoryNeed::default()
         };
-        let prefill = need.prefill(&TargetDevice::Cpu).expect("a need");
+        let prefill = need.sequence(&TargetDevice::Cpu).expect("a need");
         let kept = 2 * 2 * 2 * 16 * 2;
-        assert_eq!(prefill.kept_per_token, kept);
+        assert_eq!(prefill.kept.per_token, kept);
         let computed = 1000 * (4 * 128 + 16 * 64) * 4 + 1000 * 1000 * 9;
         assert_eq!(prefill.at_once(1000), computed + 1024 * kept * 3 / 2);
-        let deep = PrefillNeed {
-            kept_per_token: 1 << 20,
+        let deep = SequenceNeed {
+            kept: KeptNeed {
+                per_token: 1 << 20,
+                ..prefill.kept
+            },
             ..prefill
         };
         assert_eq!(deep.at_once(1), 512 * (5 << 20) / 2);
@@ -279,7 +342,47 @@ mod tests {
             mask_bytes_per_pair: Some(10),
             ..need
         };
-        assert_eq!(whole.prefill(&TargetDevice::Cpu), None);
+        assert_eq!(whole.sequence(&TargetDevice::Cpu), None);
+    }
+
+    #[bounded::test]
+    fn layers_with_a_window_keep_no_more_than_that() {
+        let with_window = |window_layers| MemoryNeed {
+            shape: Shape {
+                window_layers,
+                window: 600,
+                ..SHAPE
+            },
+            bytes_per_element: 2,
+            context: 4096,
+            ..MemoryNeed::default()
+        };
+        let layer = 2 * 2 * 16 * 2;
+        assert_eq!(with_window(0).cache(), 2 * layer * 4096);
+        assert_eq!(with_window(1).cache(), layer * (4096 + 600));
+        assert_eq!(with_window(2).cache(), 2 * layer * 600);
+    }
+
+    #[bounded::test]
+    fn a_context_that_is_asked_for_is_counted_with_the_copies_of_its_cache() {
+        let need = MemoryNeed {
+            shape: SHAPE,
+            bytes_per_element: 2,
+            context: 1000,
+            ..MemoryNeed::default()
+        };
+        let requested = MemoryNeed {
+            context_is_requested: true,
+            ..need
+        };
+        let kept = 2 * 2 * 2 * 16 * 2;
+        assert_eq!(need.cache_on_a_cpu(), kept * 1024);
+        assert_eq!(requested.cache_on_a_cpu(), kept * (2 * 1024 + 512));
+        let whole = MemoryNeed {
+            mask_bytes_per_pair: Some(10),
+            ..requested
+        };
+        assert_eq!(whole.cache_on_a_cpu(), 0);
     }
 
     #[bounded::test]

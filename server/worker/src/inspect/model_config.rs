@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    architecture::{Architecture, Limits, RequiredTensors},
+    architecture::{Architecture, Limits, RequiredTensors, TranslatedConfig},
     config_fields, files, kind, stored_quantization,
 };
 use crate::failure::Failure;
@@ -65,6 +65,10 @@ pub(super) struct Shape {
     pub(super) hidden_size: u64,
     /// Numbers within a layer.
     pub(super) intermediate_size: u64,
+    /// Layers that keep the last tokens only.
+    pub(super) window_layers: u64,
+    /// How many of them.
+    pub(super) window: u64,
 }
 
 #[derive(Deserialize)]
@@ -137,7 +141,7 @@ impl ModelConfig {
         check_counts(&fields)?;
         let known = known.computed_by(&fields);
         let translated = known.translate(&name, &fields)?;
-        let config = Self::from_fields(name, &translated.fields);
+        let config = Self::from_fields(name, &translated);
         let limits = match kind {
             ModelKind::Embedding => translated.limits.as_one_prefill(),
             _ => translated.limits,
@@ -175,7 +179,7 @@ impl ModelConfig {
         fields.insert("architectures".into(), json!([name]));
         fields.insert(TIED.into(), translated.fields[TIED].clone());
         fields.insert(TEXT.into(), translated.fields.clone().into());
-        let config = Self::from_fields(name, &translated.fields);
+        let config = Self::from_fields(name, &translated);
         Ok(Self {
             kind: ModelKind::Multimodal,
             name: model_name,
@@ -187,7 +191,10 @@ impl ModelConfig {
     }
 
     /// What the fields say that the engine gets: its tables have written all defaults.
-    fn from_fields(architecture: String, fields: &Map<String, Value>) -> Self {
+    fn from_fields(architecture: String, translated: &TranslatedConfig) -> Self {
+        let TranslatedConfig {
+            fields, in_window, ..
+        } = translated;
         let number = |name: &str| fields.get(name).and_then(Value::as_u64);
         let small = |name: &str| number(name).and_then(|value| u32::try_from(value).ok());
         let heads = number("num_attention_heads").unwrap_or(0);
@@ -209,6 +216,8 @@ impl ModelConfig {
                 head_size,
                 hidden_size,
                 intermediate_size: intermediate_size(fields),
+                window_layers: in_window.layers,
+                window: in_window.width,
             },
             ..Self::default()
         }
@@ -290,13 +299,23 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::inspect::architecture::LayersInWindow;
 
     fn object(fields: &Value) -> &Map<String, Value> {
         fields.as_object().expect("an object")
     }
 
+    fn config_of(architecture: &str, fields: &Value) -> ModelConfig {
+        let translated = TranslatedConfig {
+            fields: object(fields).clone(),
+            limits: Limits::default(),
+            in_window: LayersInWindow::default(),
+        };
+        ModelConfig::from_fields(architecture.into(), &translated)
+    }
+
     fn config(fields: &Value) -> ModelConfig {
-        ModelConfig::from_fields("X".into(), object(fields))
+        config_of("X", fields)
     }
 
     #[bounded::test]
@@ -324,7 +343,7 @@ mod tests {
     #[bounded::test]
     fn a_gemma_3_without_a_number_has_the_context_that_it_was_made_for() {
         let fields = json!({"max_position_embeddings": 1_u64 << 32});
-        let config = ModelConfig::from_fields("Gemma3ForCausalLM".into(), object(&fields));
+        let config = config_of("Gemma3ForCausalLM", &fields);
         assert_eq!(config.context_length, Some(131_072));
     }
 

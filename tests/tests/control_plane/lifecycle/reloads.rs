@@ -198,6 +198,39 @@ async fn requests_during_a_reload_get_model_loading() -> Result<()> {
 }
 
 #[hangar_tests::test]
+async fn reloads_with_other_specs_end_those_that_have_not_begun() -> Result<()> {
+    let server = TestServer::scripted()
+        .script(&Script::gated())
+        .start()
+        .await?;
+    server.ready().await?;
+    let held = reloading(&server).await?;
+    let other = server.client.load("m").spec(other_spec(&server));
+    let second = Background::start(other.force_reload().wait());
+    refusal(
+        held.reload.end().await?,
+        Code::Aborted,
+        ErrorReason::LoadCancelled,
+    );
+    // Nothing served when this one and the one before it were found.
+    let third = Background::start(server.load_m().force_reload().wait());
+    refusal(
+        second.end().await?,
+        Code::Aborted,
+        ErrorReason::LoadCancelled,
+    );
+    held.gate.open()?;
+    held.answer.end().await??;
+    let third = third.end().await??;
+    let info = server.info().await?;
+    let status = info.status.context("a status")?;
+    assert_eq!((status.state(), status.load_id), (Ready, third.load_id));
+    assert_eq!((info.version, info.reload_required), (3, false));
+    assert_eq!(info.spec.map(|spec| spec.context_length), Some(0));
+    Ok(())
+}
+
+#[hangar_tests::test]
 async fn an_unload_during_a_reload_cancels_the_load() -> Result<()> {
     let server = TestServer::scripted()
         .script(&Script::gated())

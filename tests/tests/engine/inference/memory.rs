@@ -1,16 +1,20 @@
 //! However much text comes together, the worker keeps within its memory.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use futures::future::try_join_all;
 use hangar_client::v1::{
-    ChatMessage, DetokenizeRequest, GenerateRequest, MemoryHint, TokenizeRequest,
+    ChatMessage, DetokenizeRequest, ErrorReason, FinishReason, GenerateRequest, MemoryHint,
+    TokenizeRequest,
 };
 use hangar_tests::{
     fixtures::{Family, Fixtures, Shape},
+    refusals::refusal,
     server::{TestServer, spec},
 };
-use tonic::Status;
+use tonic::{Code, Status};
 use tonic_types::StatusExt;
+
+use super::{greedy_request, responses};
 
 /// Calls that the worker gets at the same time.
 const TOGETHER: usize = 8;
@@ -133,5 +137,61 @@ async fn a_prompt_for_which_there_is_no_memory_at_once_is_computed_piece_by_piec
         let at_once = server.client.generate("n").prompt(&prompt).temperature(0.0);
         assert_eq!(answer, at_once.max_tokens(8).text().await?.text);
     }
+    assert_unharmed(&server, worker).await
+}
+
+/// The keys and values of a token take 64 KiB or more.
+const DEEP: Shape = Shape {
+    heads: 16,
+    kv_heads: 16,
+    head_dim: 128,
+    layers: 8,
+    context: 8192,
+    ..Shape::TINY
+};
+
+/// Has an answer of so many tokens go on to the end of the context of the model `m`, which is told in tokens.
+async fn fill_the_context(server: &TestServer, answer: u32) -> Result<u32> {
+    let metadata = server.info().await?.metadata.context("metadata")?;
+    let context = metadata.context_length;
+    let answer = GenerateRequest {
+        prompt_token_ids: vec![70; (context - answer) as usize],
+        ignore_eos: true,
+        ..greedy_request("", 0)
+    };
+    let (_, done) = responses(&server.client, answer).await?;
+    assert_eq!(done.finish_reason(), FinishReason::Length);
+    let usage = done.usage.unwrap_or_default();
+    assert_eq!(usage.prompt_tokens + usage.completion_tokens, context);
+    Ok(context)
+}
+
+#[hangar_tests::test]
+async fn a_context_for_which_there_is_no_memory_is_cut_to_what_there_is() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let server = with_little_memory(&fixtures, "deep", &DEEP).await?;
+    let worker = server.worker().await?;
+    let context = fill_the_context(&server, 20).await?;
+    assert!((512..8192).contains(&context), "{context}");
+    let too_long = server.greedy(&"x".repeat(context as usize)).text().await;
+    refusal(
+        too_long,
+        Code::InvalidArgument,
+        ErrorReason::ContextExceeded,
+    );
+    assert_unharmed(&server, worker).await
+}
+
+#[hangar_tests::test]
+async fn memory_is_reserved_for_a_context_that_is_asked_for() -> Result<()> {
+    let fixtures = Fixtures::new()?;
+    let path = fixtures.safetensors("deep", Family::Llama, &DEEP)?;
+    let server = TestServer::real()
+        .fixtures(&fixtures)
+        .serving(&path, |spec| spec.context_length = 1100)
+        .await?;
+    let worker = server.worker().await?;
+    // The cache grows with the answer, twice.
+    assert_eq!(fill_the_context(&server, 1080).await?, 1100);
     assert_unharmed(&server, worker).await
 }

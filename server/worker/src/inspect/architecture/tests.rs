@@ -153,6 +153,29 @@ fn windows_bound_what_is_computed_at_once() {
 }
 
 #[bounded::test]
+fn layers_with_a_window_are_those_that_the_engine_gives_one() {
+    let of = |name, more| {
+        let fields = translated(name, with(more, json!({"num_hidden_layers": 8})).into());
+        let LayersInWindow { layers, width } = fields.expect("fields").in_window;
+        (layers, width)
+    };
+    assert_eq!(of("LlamaForCausalLM", json!({})), (0, 0));
+    assert_eq!(of("MistralForCausalLM", json!({})), (8, 4096));
+    let none = json!({"sliding_window": null});
+    assert_eq!(of("MistralForCausalLM", none), (0, 0));
+    let upper = json!({"use_sliding_window": true, "sliding_window": 16, "max_window_layers": 3});
+    assert_eq!(of("Qwen3ForCausalLM", upper), (5, 16));
+    let off = json!({"use_sliding_window": false, "sliding_window": 16, "max_window_layers": 3});
+    assert_eq!(of("Qwen3ForCausalLM", off), (0, 0));
+    let every_sixth = half(
+        "Gemma3ForConditionalGeneration",
+        json!({"sliding_window": 16, "num_hidden_layers": 8}),
+    );
+    let in_window = every_sixth.expect("fields").in_window;
+    assert_eq!((in_window.layers, in_window.width), (7, 16));
+}
+
+#[bounded::test]
 fn a_window_of_qwens_that_is_turned_on_has_a_width_where_none_is_said() {
     let on = json!({"use_sliding_window": true, "max_window_layers": 0});
     let limits = |name| translated(name, on.clone()).expect("fields").limits;

@@ -40,6 +40,15 @@ pub(super) enum WindowForm {
     SwitchedShort(Option<u64>),
 }
 
+/// Layers of a model that keep the last tokens only.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::inspect) struct LayersInWindow {
+    /// How many layers.
+    pub(in crate::inspect) layers: u64,
+    /// How many tokens.
+    pub(in crate::inspect) width: u64,
+}
+
 /// Width of a window of Qwen's that is turned on, where the file does not say.
 pub(super) const QWEN_WIDTH: Option<u64> = Some(4096);
 
@@ -84,6 +93,36 @@ impl WindowForm {
             _ => limits.max_prefill = most,
         }
         self.write_layers(given, architecture, fields, width.is_some())
+    }
+
+    /// Which layers keep the last tokens only, by the fields that the engine gets, and how many of them.
+    pub(super) fn kept_in_window(self, fields: &Map<String, Value>) -> LayersInWindow {
+        let number = |name: &str| fields.get(name).and_then(Value::as_u64);
+        let layers = number("num_hidden_layers").unwrap_or(0);
+        let all_but_every = |field| match number(field).unwrap_or(0) {
+            0 => 0,
+            every => layers - layers / every,
+        };
+        let is_on = fields.get("use_sliding_window") == Some(&Value::Bool(true));
+        let layers = match self {
+            // Its other layers keep no cache of tokens.
+            Self::Linear => all_but_every("full_attention_interval"),
+            Self::All(_) => layers,
+            Self::Switched if is_on => layers,
+            Self::Upper if is_on => layers.saturating_sub(number("max_window_layers").unwrap_or(0)),
+            Self::Pattern => all_but_every("sliding_window_pattern"),
+            Self::Spacious => {
+                let types = fields.get("layer_types").and_then(Value::as_array);
+                let recurrent = types.into_iter().flatten().filter(|it| *it == "mamba");
+                recurrent.count() as u64
+            }
+            _ => 0,
+        };
+        match (self, number("sliding_window")) {
+            (Self::Linear | Self::Spacious, _) => LayersInWindow { layers, width: 0 },
+            (_, Some(width)) => LayersInWindow { layers, width },
+            (_, None) => LayersInWindow::default(),
+        }
     }
 
     /// Which layers have the window.
